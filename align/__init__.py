@@ -1,0 +1,1 @@
+"""Preference models that keep cycles visible, and self-play toward the equilibrium."""

@@ -1,0 +1,1 @@
+"""Pipelines that think: conflicting contexts, legal chains, argument concepts, the tool-calling loop."""

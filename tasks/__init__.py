@@ -1,0 +1,1 @@
+"""What pipelines call and are measured on: tools, encoders, benchmarks, embedded worlds."""

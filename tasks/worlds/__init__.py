@@ -1,0 +1,1 @@
+"""Small exact environments in which the truth is known."""
