@@ -1,0 +1,38 @@
+"""Errors a user can act on: one line each, with the offending value, where it stands, and the remedy.
+
+The command line prints the line and exits with `exit_code`; nothing else is caught.
+"""
+
+from __future__ import annotations
+
+
+class ArbiterError(Exception):
+    """Base of every error that is the input's or the machine's, not the code's."""
+
+    exit_code = 1
+
+
+class ConfigError(ArbiterError):
+    """A configuration that cannot be what was meant. `field` is the dotted key it concerns, if one is known."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class DataError(ArbiterError):
+    """A row or file that cannot be used as it is."""
+
+
+class RenderingError(ArbiterError):
+    """Text would be turned into tokens in another way than the model was trained with."""
+
+
+class CheckpointError(ArbiterError):
+    """A checkpoint that is unreadable, half-written, or made by something else."""
+
+
+class LaunchError(ArbiterError):
+    """The processes, sharding or precision obtained are not those asked for."""

