@@ -1,0 +1,96 @@
+"""A run folder's laws: whole files, forgiven cuts, stages addressed by content, another run refused."""
+
+import json
+
+import pytest
+
+from launch.errors import CheckpointError, ConfigError
+from launch.runfolder import RunFolder, content_hash, file_hash, read_rows
+
+CONFIG = {"run": {"folder": "a", "seed": 1}, "train": {"betas": (0.9, 0.95)}}
+
+
+def test_the_same_configuration_enters_again_and_another_is_refused_by_key(tmp_path):
+    RunFolder(tmp_path / "r").open(CONFIG, seed=1)
+    RunFolder(tmp_path / "r").open({**CONFIG, "run": {"folder": "elsewhere", "seed": 1}}, seed=1)
+    with pytest.raises(ConfigError, match=r"another train\.betas"):
+        RunFolder(tmp_path / "r").open({**CONFIG, "train": {"betas": (0.8, 0.95)}}, seed=1)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        RunFolder(tmp_path / "r", fresh=True).open(CONFIG, seed=1)
+
+
+def test_environment_names_versions_and_commit(tmp_path):
+    run = RunFolder(tmp_path).open(CONFIG, seed=7)
+    saved = json.loads((run.path / "environment.json").read_text())
+    assert saved["seed"] == 7 and "torch" in saved["versions"] and "commit" in saved
+
+
+def test_a_line_cut_by_a_kill_costs_that_line_alone(tmp_path):
+    run = RunFolder(tmp_path)
+    run.log({"step": 1})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    run.log({"step": 3})
+    assert [row["step"] for row in run.metrics()] == [1, 3]
+
+
+def test_a_stage_is_whole_or_absent(tmp_path):
+    stage = RunFolder(tmp_path).stage("score", {"k": 5})
+    with pytest.raises(RuntimeError), stage.write() as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert not stage.done
+    with stage.write() as folder:
+        (folder / "whole.json").write_text("[1]")
+    assert stage.done and stage.read_json("whole") == [1] and not (stage.path / "half").exists()
+
+
+def test_a_stage_is_addressed_by_content_and_not_by_key_order(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.stage("s", {"a": 1, "b": 2}).path == run.stage("s", {"b": 2, "a": 1}).path
+    assert run.stage("s", {"a": 1}).path != run.stage("s", {"a": 2}).path
+
+
+def test_lines_end_at_newline_alone(tmp_path):
+    run = RunFolder(tmp_path)
+    run.samples("s", [{"text": "one\u2028line"}, {"text": "two"}])
+    assert [r["text"] for r in read_rows(tmp_path / "samples" / "s.jsonl")] == ["one\u2028line", "two"]
+
+
+def test_broken_data_is_named_by_file_and_line(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a"\n')
+    with pytest.raises(CheckpointError, match=r"rows\.jsonl:2"):
+        read_rows(tmp_path / "rows.jsonl")
+
+
+def test_other_ranks_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    run = RunFolder(tmp_path / "r").open(CONFIG, seed=0)
+    run.log({"step": 1})
+    run.artifact("a", {})
+    assert not run.path.exists()
+
+
+def test_hashes_follow_content(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text("same")
+    assert file_hash(tmp_path / "x") == file_hash(tmp_path / "y")
+    (tmp_path / "y" / "f").write_text("other")
+    assert file_hash(tmp_path / "x") != file_hash(tmp_path / "y")
+    assert content_hash({"a": [1.0, 2]}) == content_hash({"a": [1.0, 2]}) != content_hash({"a": [2, 1.0]})
+
+
+def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    run.artifact("a", {"kept": 1})
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device; what was there before is kept"):
+        run.artifact("a", {"lost": 1})
+    monkeypatch.undo()
+    assert run.artifacts("a") == {"a": {"kept": 1}}
+    assert [p.name for p in (tmp_path / "artifacts").iterdir()] == ["a.json"]
