@@ -1,0 +1,1 @@
+"""Preference models over K answers (Bradley-Terry, GPM, HRC) and the game their scores are."""
