@@ -180,8 +180,10 @@ def tiny_like(
 
 
 def _load(loader: Any, path: str | Path, what: str, **extra: Any) -> Any:
+    from safetensors import SafetensorError
+
     try:
         return loader(str(path), **extra)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"cannot load the {what} at {str(path)!r}: {first}") from error
