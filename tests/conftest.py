@@ -1,0 +1,76 @@
+"""What all tests share: one thread, no hub, the data folder, and a tiny model.
+
+Nothing is skipped. A test that needs what this machine lacks (the real data, a GPU) is deselected, and how many were is
+said at the end.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before torch or transformers is imported anywhere.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import make_llama, make_tokenizer
+
+DATA = Path(os.environ.get("ARBITER_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
+DESELECTED = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what cannot run here. ARBITER_REQUIRE_DATA=1 makes a missing data folder an error instead."""
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
+    have_data = DATA.is_dir()
+    if not have_data and os.environ.get("ARBITER_REQUIRE_DATA") == "1":
+        raise pytest.UsageError(f"ARBITER_REQUIRE_DATA=1 but there is no folder {DATA}; set ARBITER_DATA to it")
+    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
+    have_gpu = bool(gpu_items) and _have_gpu()
+    lacking = {
+        f"need the data folder (ARBITER_DATA, not found at {DATA})": [
+            item for item in items if item.get_closest_marker("data") and not have_data
+        ],
+        "need a CUDA device": [item for item in gpu_items if not have_gpu],
+    }
+    config.stash[DESELECTED] = {why: len(dropped) for why, dropped in lacking.items() if dropped}
+    dropped = {item for group in lacking.values() for item in group}
+    if dropped:
+        config.hook.pytest_deselected(items=list(dropped))
+        items[:] = [item for item in items if item not in dropped]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for why, count in config.stash.get(DESELECTED, {}).items():
+        terminalreporter.write_line(f"NOT RUN: {count} tests that {why}", yellow=True, bold=True)
+
+
+def _have_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The real data, read in place; using it marks a test as `data`."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Any:
+    """Byte-level, pad 0, BOS 1, EOS 2, with a chat template."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random 2-layer Llama with its tokenizer. Read it, never write in it."""
+    return make_llama(tmp_path_factory.mktemp("tiny") / "llama")
