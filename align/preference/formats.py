@@ -21,7 +21,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from os.path import commonprefix
 from typing import Any
 
 from launch.contracts import Message, Prompt
@@ -157,9 +156,10 @@ def _implied(chosen: Any, rejected: Any, source: str) -> tuple[Prompt, str, str]
             raise DataError(f"{source}: chosen and rejected are identical; a pair needs two different answers")
         prompt = chosen[:shared]
         return prompt, _after(prompt, chosen, source), _after(prompt, rejected, source)
-    shared = len(commonprefix([chosen, rejected]))
     if chosen == rejected:
         raise DataError(f"{source}: chosen and rejected are identical; a pair needs two different answers")
+    differs = (n for n, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
+    shared = next(differs, min(len(chosen), len(rejected)))
     turn = chosen.rfind(ASSISTANT_MARK, 0, shared)
     if turn >= 0:
         shared = turn + len(ASSISTANT_MARK)
