@@ -2,7 +2,7 @@
 
 With a(y) = log pi(y|x) - log pi_t(y|x) in nats, SUMMED over the answer's tokens, and beta = 1/eta:
 
-    sppo        [(a_w - (P_w - 1/2)/beta)^2 + (a_l - (P_l - 1/2)/beta)^2] / 2      P_w, P_l: win rates (arXiv 2405.00675)
+    sppo        [(a_w - (P_w - 1/2)/beta)^2 + (a_l - (P_l - 1/2)/beta)^2] / 2   P_w, P_l: win rates (arXiv 2405.00675)
     sppo_single the same with targets +-(P(w > l) - 1/2)/beta
     sppo_hard   (a_w - 1/(2 beta))^2 + (a_l + 1/(2 beta))^2                        TRL's DPO loss_type, no factor 1/2
     gpo         sppo with P - 1/2 replaced by s_hat, the target clamped            (arXiv 2410.02197; reconstructed)
@@ -28,9 +28,9 @@ eta' <= alpha/L^2 with L = max |P - 1/2| <= 1/2, that is
 
     eta L <= sqrt(gamma (1 - gamma)),        always true for eta <= 2 sqrt(gamma (1 - gamma)).
 
-The price is a bias that grows with alpha = gamma * beta... in words: the weaker the pull per unit of step, the nearer
-the limit is to the game's own equilibrium and the slower it is reached. Nash-MD (Munos et al. 2024, arXiv 2312.00886)
-has the same limit but mixes the opponent toward pi_0 as well; here the opponent stays pi_t, whose samples we have.
+The price is a bias: the limit is the equilibrium of the regularised game, whose gap in the game itself grows with
+alpha = gamma beta. A weaker pull ends nearer to the truth and takes longer. Nash-MD (Munos et al. 2024, arXiv
+2312.00886) has the same limit but mixes the opponent toward pi_0 as well; here it stays pi_t, whose samples we have.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From K scored samples of each prompt to the rows self-play trains on.
 
-Selection (SPPO's and GPO's pipeline): chosen = argmax and rejected = argmin of the rank value mean_j (S_ij - S_ji), ties
-to the lowest index; the soft targets are row means of P. Only those two answers are trained on, so the regression is
-multiplicative weights on part of the support only; mode "all_k" trains on all K with their own targets.
+Selection (SPPO's and GPO's pipeline): chosen = argmax and rejected = argmin of the rank value mean_j (S_ij - S_ji),
+ties to the lowest index; the soft targets are row means of P. Only those two answers are trained on, so the regression
+is multiplicative weights on part of the support only; mode "all_k" trains on all K with their own targets.
 
 A row is JSON: ``prompt, chosen, rejected, chosen_probs, chosen_probs_win, chosen_probs_lose`` (as the predecessors name
 them), ``responses`` [K], ``P`` [K, K], and what training needs without tokenising again: ``prompt_ids``,
@@ -87,7 +87,7 @@ class PairDataset:
         except (OSError, json.JSONDecodeError) as error:
             raise DataError(f"{folder} holds no pair dataset ({error}); run the round again") from error
         dataset = cls(
-            [json.loads(line) for line in text.splitlines()], header["mode"], header["dropped"], header["t"], P
+            [json.loads(line) for line in text.split("\n") if line], header["mode"], header["dropped"], header["t"], P
         )
         if dataset.hash != header["hash"]:
             raise DataError(f"{folder}/rows.jsonl has changed since it was written; delete the folder and run again")

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from align.preference import game
 from align.selfplay.schedule import mixed_scores
 from align.selfplay.winrate import probabilities, skew
 
@@ -39,11 +40,6 @@ class TabularRun:
 def uniform(n: int) -> np.ndarray:
     """The uniform policy over n answers."""
     return np.full(n, 1.0 / n)
-
-
-def gap(P: np.ndarray, policy: np.ndarray) -> float:
-    """max_pi P(pi > policy) - min_pi P(pi < policy) = 2 (max_y P(y > policy) - 1/2): zero at an equilibrium."""
-    return float(2.0 * (np.max(P @ policy) - 0.5))
 
 
 def step(
@@ -93,8 +89,8 @@ def play(
     averages = np.cumsum(policies, axis=0) / np.arange(1, rounds + 2)[:, None]
     return TabularRun(
         policies,
-        2.0 * ((policies @ P.T).max(1) - 0.5),
-        2.0 * ((averages @ P.T).max(1) - 0.5),
+        game.duality_gap(P, policies),
+        game.duality_gap(P, averages),
         policies @ P @ start,
     )
 
@@ -194,8 +190,6 @@ def nash(P: np.ndarray) -> tuple[np.ndarray, float]:
     Chooses among candidate answers or tools when preferences go in circles: drawn from the mixture, no alternative
     beats the choice more than half the time.
     """
-    from align.preference import game
-
     P = np.asarray(P, dtype=np.float64)
     mixture = np.asarray(game.nash(P - 0.5)[0])
     return mixture, float(game.duality_gap(P, mixture))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from align.preference import game
 from launch.errors import DataError
 
 TARGET_CLAMP = 1000.0
@@ -38,10 +39,7 @@ def skew(S: Any, legacy_double: bool = False) -> Any:
 
 def probabilities(S: Any, legacy_double: bool = False) -> Any:
     """P = sigmoid(skew S): P[i, j] is how often answer i is preferred to answer j; P + P^T = 1, diagonal 1/2."""
-    s = skew(S, legacy_double)
-    # sigmoid(s) = (1 + tanh(s/2)) / 2 never overflows and is antisymmetric around 1/2 to the last bit.
-    half = (s / 2).tanh() if hasattr(s, "detach") else np.tanh(s / 2)
-    return 0.5 + 0.5 * half
+    return game.probabilities(skew(S, legacy_double))
 
 
 def win_rates(P: Any) -> Any:
