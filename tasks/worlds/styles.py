@@ -1,0 +1,196 @@
+"""The styles world: sums answered in three styles, judged by annotators whose true preference game is known.
+
+Every answer is one of seven types: right or wrong, in one of three styles, or malformed. The true game is a logit
+table over types, S = S_T + S_C:
+
+- transitive: right beats wrong by ``right`` logits, and any well-formed answer beats a malformed one;
+- cyclic: formal > concise > warm > formal, each step by ``cycle`` logits, whatever the answer says.
+
+As the game is over seven types, a policy is judged by its distribution over them, and its exploitability (the
+duality gap) is a number and not an opinion. S_T and S_C are what `align.preference.game.decompose` gives back when
+types are uniform over the six well-formed ones.
+
+Questions are two-digit sums in which no column carries (``34+52=``). Held-out questions combine columns that were seen
+in training in pairs that were not, and a question and its mirror (``52+34=``) are on the same side of the split: what
+is tested is that a column is added wherever it stands, not that an unseen pair of digits can be added.
+
+    python -c "from tasks.worlds.styles import StylesWorld as W; w = W(); print(w.demonstrations(3, seed=0))"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from launch.contracts import Prompt
+from launch.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast
+
+STYLES = ("formal", "concise", "warm")
+"""In cyclic order: each beats the next, and the last beats the first."""
+TYPES = (*(f"{value} {style}" for value in ("right", "wrong") for style in STYLES), "malformed")
+"""The strategies of the true game, in the order of the rows of `StylesWorld.game`."""
+MALFORMED = len(TYPES) - 1
+
+_FORMS = {"formal": "It equals {}.", "concise": "{}", "warm": "Sure! {} :)"}
+_PATTERNS = {style: re.compile(re.escape(form).replace(r"\{\}", r"(\d+)")) for style, form in _FORMS.items()}
+_QUESTION = re.compile(r"(\d+)\+(\d+)=")
+_PIECES = ("<pad>", "<bos>", "<eos>", "<unk>", *"0123456789", "+", "=", "It", " equals", " ", ".", "Sure", "!", " :)")
+_SPLIT = r"\d|\+|=| :\)| [a-z]+| |[A-Z][a-z]+|[.!]"
+
+
+class TrueScores(NamedTuple):
+    """The true game among K answers to one prompt; all float64 [K, K], rows against columns."""
+
+    S: torch.Tensor
+    S_T: torch.Tensor
+    S_C: torch.Tensor
+    P: torch.Tensor
+
+
+@dataclass(frozen=True)
+class StylesWorld:
+    """The world and its constants. Frozen and made of plain numbers, so it can key a cache.
+
+    The starting mix of styles decides how far the methods part: from .70/.20/.10 a ranking and a cycle-aware model
+    behave alike for three rounds, so .45/.45/.10 was chosen to tell them apart.
+    """
+
+    right: float = 2.0
+    """Logits by which a right answer beats a wrong one, and a wrong one a malformed one."""
+    cycle: float = 1.5
+    """Logits by which a style beats the next."""
+    start_right: float = 0.6
+    """Share of demonstrations that are right."""
+    start_styles: tuple[float, float, float] = (0.45, 0.45, 0.10)
+    """Shares of formal, concise and warm among the demonstrations."""
+    test_share: float = 0.15
+    """Share of (unordered) questions that are held out."""
+    name: str = "styles"
+
+    # ------------------------------------------------------------ text
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Word-level tokenizer over some twenty pieces; ``decode(encode(x)) == x`` for every text of this world."""
+        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        inner = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(_PIECES)}, unk_token="<unk>"))
+        inner.pre_tokenizer = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
+        inner.decoder = decoders.Fuse()
+        return PreTrainedTokenizerFast(
+            tokenizer_object=inner,
+            pad_token="<pad>",
+            bos_token="<bos>",
+            eos_token="<eos>",
+            unk_token="<unk>",
+            clean_up_tokenization_spaces=False,
+            model_max_length=64,
+        )
+
+    def prompts(self, split: Literal["train", "test"]) -> list[str]:
+        """All questions of a split, in a fixed order. 1,980 in all; the splits share no sum of the same two numbers."""
+        if split not in ("train", "test"):
+            raise DataError(f"the styles world has no split {split!r}: ask for 'train' or 'test'")
+        tens = [(a, b) for a in range(1, 10) for b in range(1, 10) if a + b <= 9]
+        units = [(a, b) for a in range(10) for b in range(10) if a + b <= 9]
+        pairs = [(10 * a + c, 10 * b + d) for a, b in tens for c, d in units]
+        return [f"{a}+{b}=" for a, b in pairs if (_position(a, b) < self.test_share) == (split == "test")]
+
+    @staticmethod
+    def answer(prompt: str) -> int:
+        """The true sum. Raises DataError for anything that is not a question of this world."""
+        match = _QUESTION.fullmatch(prompt)
+        if match is None:
+            raise DataError(f"{prompt!r} is not a question of the styles world: write it like '34+52='")
+        return int(match[1]) + int(match[2])
+
+    @staticmethod
+    def render(value: int, style: str) -> str:
+        """The text that answers `value` in `style`; `describe` reads it back."""
+        if style not in _FORMS:
+            raise DataError(f"unknown style {style!r}: one of {', '.join(STYLES)}")
+        return _FORMS[style].format(value)
+
+    def wrong(self, prompt: str, rng: random.Random) -> int:
+        """A plausible error: one column of the true sum off by one or two."""
+        digits = [int(d) for d in str(self.answer(prompt))]
+        column = rng.randrange(len(digits))
+        lowest = 1 if column == 0 else 0  # no leading zero
+        near = [v for d in (-2, -1, 1, 2) if lowest <= (v := digits[column] + d) <= 9]
+        digits[column] = rng.choice(near)
+        return int("".join(map(str, digits)))
+
+    def demonstrations(self, count: int, seed: int) -> list[dict[str, str]]:
+        """`count` rows {"prompt", "response"} over the training questions, right with probability `start_right`."""
+        rng = random.Random(f"demonstrations-{seed}")
+        questions = self.prompts("train")
+        rows = []
+        for _ in range(count):
+            prompt = rng.choice(questions)
+            value = self.answer(prompt) if rng.random() < self.start_right else self.wrong(prompt, rng)
+            style = rng.choices(STYLES, weights=self.start_styles)[0]
+            rows.append({"prompt": prompt, "response": self.render(value, style)})
+        return rows
+
+    # ------------------------------------------------------------ truth
+
+    def describe(self, prompt: str, response: str) -> dict[str, Any]:
+        """What is true of an answer: "right" (bool), "style" (or None), "malformed" (bool), "type" (index in TYPES)."""
+        true = str(self.answer(prompt))
+        for k, style in enumerate(STYLES):
+            match = _PATTERNS[style].fullmatch(response.strip())
+            if match:
+                right = match[1] == true
+                return {"right": right, "style": style, "malformed": False, "type": k if right else k + len(STYLES)}
+        return {"right": False, "style": None, "malformed": True, "type": MALFORMED}
+
+    def game(self) -> TrueScores:
+        """The whole true game over `TYPES`, float64 [7, 7]."""
+        import torch
+
+        strength = torch.tensor([self.right] * 3 + [0.0] * 3 + [-self.right], dtype=torch.float64)
+        S_T = strength[:, None] - strength[None, :]
+        S_C = torch.zeros_like(S_T)
+        for i in range(MALFORMED):
+            for j in range(MALFORMED):
+                step = (j - i) % len(STYLES)  # 1: j is the style that i beats
+                S_C[i, j] = self.cycle * (0.0, 1.0, -1.0)[step]
+        S = S_T + S_C
+        return TrueScores(S, S_T, S_C, torch.sigmoid(S))
+
+    def score(self, prompt: Prompt, responses: Sequence[str]) -> TrueScores:
+        """The true game among K answers (a Scorer)."""
+        if not isinstance(prompt, str):
+            raise DataError("questions of the styles world are plain text, not chat messages")
+        types = [self.describe(prompt, response)["type"] for response in responses]
+        return TrueScores(*(table[types][:, types] for table in self.game()))
+
+    def vote(self, prompt: str, responses: Sequence[str], seed: int, annotators: int = 1) -> list[dict[str, Any]]:
+        """Each annotator votes once on every pair, drawn from the true game.
+
+        Returns one row per prompt, annotator and pair order: {"annotator", "winner", "loser"} with indices into
+        `responses`. The same (prompt, responses, seed) always gives the same votes.
+        """
+        P = self.score(prompt, responses).P.tolist()
+        rng = random.Random(f"votes-{seed}-{prompt}-{responses}")
+        rows = []
+        for annotator in range(annotators):
+            for i, j in combinations(range(len(responses)), 2):
+                winner, loser = (i, j) if rng.random() < P[i][j] else (j, i)
+                rows.append({"annotator": f"annotator-{annotator}", "winner": winner, "loser": loser})
+        return rows
+
+
+def _position(a: int, b: int) -> float:
+    """A number in [0, 1) for the unordered pair of operands, the same on every machine and in every process."""
+    low, high = min(a, b), max(a, b)
+    return int.from_bytes(hashlib.sha256(f"{low}+{high}".encode()).digest()[:4], "big") / 2**32
