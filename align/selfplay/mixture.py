@@ -1,8 +1,8 @@
 """The average policy of self-play, made deployable: a generator that draws which round answers.
 
 Theorem 5.3 (arXiv 2605.17342) and every multiplicative-weights bound are about pi_bar = (1/T) sum_t pi_t, while
-practice deploys pi_T, which goes round the cycle. The average of sequence distributions is no network, but sampling from it is
-easy: draw a round, then sample from that round's policy.
+practice deploys pi_T, which goes round the cycle. The average of sequence distributions is no network, but one samples
+from it easily: draw a round, then sample from that round's policy.
 
 ``per="prompt"`` draws once for a prompt, so its n samples come from one policy; each sample alone has the mixture's
 distribution, n of them together do not. ``per="sample"`` draws for each sample: n independent samples of the mixture,

@@ -77,14 +77,15 @@ def play(
     """
     start = uniform(len(S_T)) if start is None else np.asarray(start, dtype=np.float64)
     P = probabilities(S_T + S_C) if truth is None else truth
+    if rounds:
+        scores = np.stack([mixed_scores(S_T, S_C, t, lam, schedule) for t in range(1, rounds + 1)])  # [T, n, n]
+        games = probabilities(scores) - 0.5 if payoff == "sppo" else skew(scores)
     log_start = np.log(start)
     log_policy = log_start
     policies = np.empty((rounds + 1, len(start)))
     policies[0] = start
     for t in range(1, rounds + 1):
-        s = mixed_scores(S_T, S_C, t, lam, schedule)
-        values = probabilities(s) @ policies[t - 1] - 0.5 if payoff == "sppo" else skew(s) @ policies[t - 1]
-        log_policy = step(log_policy, values, eta, gamma, log_start)
+        log_policy = step(log_policy, games[t - 1] @ policies[t - 1], eta, gamma, log_start)
         policies[t] = np.exp(log_policy)
     averages = np.cumsum(policies, axis=0) / np.arange(1, rounds + 2)[:, None]
     return TabularRun(
