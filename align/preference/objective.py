@@ -1,0 +1,120 @@
+"""Pairwise preference loss over groups of K answers: sum of w * -log sigmoid(s / tau), the same for BT, GPM and HRC.
+
+HRC (arXiv 2605.17342) and GPM (arXiv 2410.02197) both train on the mean of -log sigmoid(s_theta(x, y_w, y_l) / tau),
+end to end; tau divides the whole score. Here a row is one prompt with K answers and any number of judged pairs (see
+``data``), and each different answer goes through the backbone once, however many pairs it is in. A pair of weight w
+counts as w equal pairs; the batch's count is the sum of weights, so the mean is over votes, not over prompts.
+
+Left out: margins and tie terms (training pairs are strict), and GPM's optional auxiliary SFT loss (off in HRC; it would
+need the language-model head that is dropped here). The prompt is encoded once per answer, not once per group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from align.preference.batch import padded, sequences
+from align.preference.config import PreferenceConfig
+from align.preference.heads import score_pairs
+from launch.contracts import Loss
+from launch.errors import DataError
+from launch.rendering import Renderer
+
+
+def preference_loss(s: torch.Tensor, weight: torch.Tensor, tau: float) -> torch.Tensor:
+    """Sum over pairs of weight * -log sigmoid(s / tau): raw scores [Q] of winner over loser, weights [Q] -> scalar."""
+    return -(weight * logsigmoid(s.float() / tau)).sum()
+
+
+class PreferenceObjective:
+    """Fulfils ``launch.contracts.Objective`` for a `PreferenceModel`, bare or with adapters.
+
+    Args:
+        renderer: the model's (``model.renderer``).
+        config: the model's.
+    """
+
+    def __init__(self, renderer: Renderer, config: PreferenceConfig) -> None:
+        self.renderer = renderer
+        self.config = config
+
+    def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Rows of ``data``'s normal form to one batch.
+
+        Returns:
+            input_ids int64 and attention_mask bool [N, T]: each different (prompt, answer) once, longest first;
+            gate_rows, gate_positions int64 [G]; winner, loser (rows of N), group (of G) int64 [Q]; weight float32 [Q];
+            count: float, the sum of weights.
+
+        Raises:
+            DataError: a row without answers or with an index, a weight or a pair that means nothing.
+        """
+        for row in examples:
+            check(row)
+        plan = sequences(self.renderer, [(row["prompt"], row["responses"]) for row in examples], self.config.pooling)  # type: ignore[arg-type]
+        # Longest first: lengths that lie together pack tightly, and memory peaks in the first batch, not mid-run.
+        order = sorted(range(len(plan.ids)), key=lambda n: -len(plan.ids[n]))
+        place = {n: row for row, n in enumerate(order)}
+        ids, mask = padded([plan.ids[n] for n in order], self.renderer.tokenizer.pad_token_id or 0)
+        pairs = [
+            (place[answers[w]], place[answers[b]], group, float(weight))
+            for group, (row, answers) in enumerate(zip(examples, plan.answers, strict=True))
+            for w, b, weight in zip(row["winners"], row["losers"], row["weights"], strict=True)
+        ]
+        weight = torch.tensor([p[3] for p in pairs], dtype=torch.float32)
+        return {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "gate_rows": torch.tensor([place[n] for n in plan.gate_rows]),
+            "gate_positions": torch.tensor(plan.gate_positions),
+            "winner": torch.tensor([p[0] for p in pairs], dtype=torch.long),
+            "loser": torch.tensor([p[1] for p in pairs], dtype=torch.long),
+            "group": torch.tensor([p[2] for p in pairs], dtype=torch.long),
+            "weight": weight,
+            "count": float(weight.sum()),
+        }
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> Loss:
+        """Weighted sum of pair losses.
+
+        Metrics (each a weighted sum over pairs): accuracy, s > 0, a score of exactly 0 counting as wrong; saturated,
+        share of r at the clip, where its gradient is 0; lambda_sq, the gate's mean weight; cyclic_share,
+        |s_C| / (|s_T| + |s_C|).
+        """
+        c = self.config
+        out = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "gate_rows", "gate_positions")})
+        w, b, weight = batch["winner"], batch["loser"], batch["weight"]
+        s_T, s_C = score_pairs(out.r[w], out.r[b], out.v[w], out.v[b], out.lambda_sq[batch["group"]], c.c1, c.c2)
+        s = s_T + s_C
+        total = preference_loss(s, weight, c.tau)
+        with torch.no_grad():
+            metrics = {"accuracy": (weight * (s > 0)).sum()}
+            if c.kind != "gpm" and c.clip:
+                at_clip = (out.r.abs() >= c.delta).float()
+                metrics["saturated"] = (weight * (at_clip[w] + at_clip[b]) / 2).sum()
+            if c.kind != "bt":
+                size = s_T.abs() + s_C.abs()
+                metrics["lambda_sq"] = (weight * out.lambda_sq.mean(-1)[batch["group"]]).sum()
+                metrics["cyclic_share"] = (weight * s_C.abs() / size.clamp_min(1e-12)).sum()
+        return Loss(total, batch["count"], metrics)
+
+
+def check(row: Mapping[str, Any]) -> None:
+    """Raise DataError unless a row's pairs name two different answers of it, with weights above 0."""
+    where = row.get("source", "a row without source")
+    missing = [name for name in ("prompt", "responses", "winners", "losers", "weights") if name not in row]
+    if missing:
+        raise DataError(f"{where}: no {', '.join(missing)}; rows are made by align.preference.data.load_groups")
+    K = len(row["responses"])
+    if not len(row["winners"]) == len(row["losers"]) == len(row["weights"]):
+        raise DataError(f"{where}: winners, losers and weights differ in length; give one of each per judged pair")
+    for w, b, weight in zip(row["winners"], row["losers"], row["weights"], strict=True):
+        if not (0 <= w < K and 0 <= b < K) or w == b:
+            raise DataError(f"{where}: pair ({w}, {b}) does not name two of {K} answers; count answers from 0")
+        if not (math.isfinite(weight) and weight > 0):
+            raise DataError(f"{where}: pair ({w}, {b}) has weight {weight}; weights are finite and above 0")
