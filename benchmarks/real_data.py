@@ -65,7 +65,7 @@ def arena() -> list[Judged]:
 
 
 def hh_rlhf() -> list[Judged]:
-    """2,312 pairs of dialogues that share all but the last turn; about 60 that do not are left out."""
+    """2,312 pairs of dialogues that share all but the last turn; four with an empty answer are left out."""
     return parsed(read_rows(preference_file("hh_rlhf/harmless_base_test.jsonl.gz")), "preference")
 
 
@@ -120,7 +120,8 @@ def pandalm() -> list[Judged]:
                     votes.append(Vote(winner, loser, tie=row[judge] == 0, annotator=judge))
         source, row = rows[0]
         prompt = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
-        kept.append(Judged(prompt, [next(iter(texts[model])) for model in models], votes, source))
+        # One row holds the JSON value true where two models answered "true".
+        kept.append(Judged(prompt, [str(next(iter(texts[model]))) for model in models], votes, source))
     return kept
 
 

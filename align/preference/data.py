@@ -21,17 +21,20 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from align.preference.files import read_rows
 from align.preference.formats import ASSISTANT_MARK, Judged, Reading, Vote, detect, parse
 from launch.contracts import Message, Prompt
-from launch.errors import DataError
+from launch.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
 Group = dict[str, Any]
 Format = Literal["auto", "preference", "gpm", "labelled", "scores", "votes", "table"]
+Votes = Literal["all", "majority"]
+Ties = Literal["keep", "drop", "half"]
+BadRows = Literal["stop", "skip"]
 
 
 @dataclass
@@ -56,10 +59,10 @@ class DataOptions:
     """Use this many prompts at most, drawn by split_seed. 0: all."""
     max_responses: int = 16
     """Answers per group at most when rows of one prompt are put together. A single row is never cut."""
-    votes: Literal["all", "majority"] = "all"
+    votes: Votes = "all"
     """all: every vote counts with its weight, both ways where judges differ. majority: one direction per pair.
     The test side is always read by majority."""
-    ties: Literal["keep", "drop", "half"] = "keep"
+    ties: Ties = "keep"
     """keep: apart, for evaluation. drop: forget them. half: train on half a vote each way."""
     min_margin: float = 0.0
     """Scores (or a margin column) closer than this are a tie; the unit is that of the scores."""
@@ -72,8 +75,18 @@ class DataOptions:
     chat: bool = False
     """Turn plain prompts into one user turn (and "\\n\\nHuman: … \\n\\nAssistant:" texts into turns), for models with a
     chat template."""
-    bad_rows: Literal["stop", "skip"] = "stop"
+    bad_rows: BadRows = "stop"
     """stop: the first bad row ends the run. skip: leave bad rows out, count them, and say so."""
+
+    def __post_init__(self) -> None:
+        for name, kind in (("format", Format), ("votes", Votes), ("ties", Ties), ("bad_rows", BadRows)):
+            if getattr(self, name) not in get_args(kind):
+                raise ConfigError(f"{getattr(self, name)!r} is none of {', '.join(get_args(kind))}", name)
+        if not 0 <= self.test_fraction < 1:
+            raise ConfigError(f"{self.test_fraction} is no share of the prompts; give one in [0, 1)", "test_fraction")
+        for name, least in (("max_groups", 0), ("max_responses", 2), ("min_margin", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{getattr(self, name)} is below {least}", name)
 
 
 @dataclass
@@ -113,8 +126,6 @@ def load_groups(options: DataOptions, loading: Loading | None = None) -> tuple[l
     loading = Loading() if loading is None else loading
     if not options.path:
         raise DataError("data.path is empty; name a file, a saved data set or a hub data set")
-    if not 0 <= options.test_fraction < 1:
-        raise DataError(f"data.test_fraction is {options.test_fraction}; a share of the prompts lies in [0, 1)")
     train = group_by_prompt(read_judged(options.path, options, loading), options.max_responses)
     if options.test_path:
         test = group_by_prompt(read_judged(options.test_path, options, loading), options.max_responses)
