@@ -32,7 +32,9 @@ class TabularRun:
     gap_last: np.ndarray
     """[T+1], 2 (max_y P(y > pi_t) - 1/2), of each policy."""
     gap_average: np.ndarray
-    """[T+1], the same of the average of pi_1 … pi_t."""
+    """[T+1], the same of the average of pi_1 … pi_t, the theorem's."""
+    gap_mixture: np.ndarray
+    """[T+1], the same of the average of pi_2 … pi_t: the trained policies alone, which a `PolicyMixture` deploys."""
     win_vs_start: np.ndarray
     """[T+1], P(pi_t > pi_1)."""
 
@@ -88,10 +90,12 @@ def play(
         log_policy = step(log_policy, games[t - 1] @ policies[t - 1], eta, gamma, log_start)
         policies[t] = np.exp(log_policy)
     averages = np.cumsum(policies, axis=0) / np.arange(1, rounds + 2)[:, None]
+    trained = np.cumsum(policies[1:], axis=0) / np.arange(1, rounds + 1)[:, None]
     return TabularRun(
         policies,
         game.duality_gap(P, policies),
         game.duality_gap(P, averages),
+        game.duality_gap(P, np.concatenate([policies[:1], trained])),
         policies @ P @ start,
     )
 
@@ -163,7 +167,8 @@ def predict(
         k: samples per prompt; each sample's own 1/2 in its mean shrinks eta by (k-1)/k.
 
     Returns:
-        One dict per round 0 … T: ``round, policy, gap_last, gap_average, win_vs_start``.
+        One dict per round 0 … T: ``round, policy, gap_last, gap_average, win_vs_start``; the average is over the
+        trained policies, as in `PolicyMixture`.
     """
     scale = 1.0 if k is None else (k - 1) / k
     run = play(S_T, S_C, rounds, eta * scale, start=start, lam=lam, schedule=schedule, gamma=gamma,
@@ -173,7 +178,7 @@ def predict(
             "round": t,
             "policy": run.policies[t].tolist(),
             "gap_last": float(run.gap_last[t]),
-            "gap_average": float(run.gap_average[t]),
+            "gap_average": float(run.gap_mixture[t]),
             "win_vs_start": float(run.win_vs_start[t]),
         }
         for t in range(rounds + 1)

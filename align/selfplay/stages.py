@@ -1,0 +1,341 @@
+"""The stages of one round, each stored under the content it was made from: generate, score, select, reference, train.
+
+A stage whose result is in the run folder is not made again, so a run that was killed goes on where it stopped, and a
+run with one option changed remakes only what depends on it (scores are stored as S_T and S_C, before the schedule mixes
+them). Generation keeps finished chunks on top of that. Seeds come from (run seed, round, chunk), never from what ran
+before.
+
+Under several processes the prompts are dealt out chunk by chunk and the results gathered, so the data set does not
+depend on their number (up to rounding in the scores); one process writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from align.selfplay.inputs import Judge, policy_identity
+from align.selfplay.objective import SelfPlayObjective, examples, objective_scale, reference_logprobs
+from align.selfplay.pairs import PairDataset, build_pairs
+from align.selfplay.schedule import coefficients, mixed_scores
+from launch import runtime
+from launch.contracts import Completion, Generator, Prompt
+from launch.generate.chunks import completion_from_json, completion_to_json, generate_chunks
+from launch.generate.sampling import stable_hash
+from launch.rendering import Renderer
+from launch.runfolder import RunFolder, Stage, content_hash, file_hash, write_rows
+
+if TYPE_CHECKING:
+    from align.selfplay.rounds import Config
+
+Samples = list[list[Completion]]
+
+
+class Stages:
+    """Makes or finds the results of a run's stages.
+
+    Holds at most one policy in memory (or one vLLM engine), and opens it only for a stage that has work to do.
+
+    Args:
+        config: `align.selfplay.rounds.Config`.
+        run: its open run folder.
+    """
+
+    def __init__(self, config: Config, run: RunFolder) -> None:
+        self.config, self.run = config, run
+        self._model: tuple[str, Any, Any] | None = None  # path, model, tokenizer
+        self._engine: Any = None
+        self._engine_of = ""
+
+    # ---------------------------------------------------------------- generate
+
+    def generate(self, name: str, policy: str, prompts: Sequence[Prompt], n: int) -> tuple[Samples, str]:
+        """`n` samples of `policy` for each prompt, and the hash of what was sampled."""
+        c = self.config
+        asked = {key: value for key, value in asdict(c.sampling).items() if key != "seed"}
+        key = {
+            "policy": policy_identity(policy),
+            "prompts": content_hash(list(prompts)),
+            "n": n,
+            "sampling": asked,
+            "seed": [c.run.seed, name],
+            "chunk": c.chunk,
+            "generator": c.generator,
+        }
+        stage = self.run.stage(f"{name}-generate", key)
+        if not self._done(stage):
+            with self.run.timing(f"{name} generate"):
+                # An engine of its own serves all ranks' prompts from the main process.
+                ranks = runtime.world_size() if c.generator == "hf" else 1
+                chunks = list(range(-(-len(prompts) // c.chunk)))[runtime.rank() :: ranks]
+                mine = [p for i in chunks for p in prompts[i * c.chunk : (i + 1) * c.chunk]]
+                mine = mine if runtime.rank() < ranks else []
+                store = stage.scratch() / f"rank-{runtime.rank()}-of-{ranks}"
+                found: Samples = []
+                if mine:
+                    found = generate_chunks(
+                        self._generator(policy),
+                        mine,
+                        n,
+                        c.sampling,
+                        c.chunk,
+                        lambda i: stable_hash(c.run.seed, name, chunks[i]),
+                        store,
+                    )
+                samples = _collect(runtime.gather(found), c.chunk, ranks)
+                rows = [{"completions": [completion_to_json(x) for x in row]} for row in samples]
+                self._write(stage, lambda folder: write_rows(folder / "completions.jsonl", rows))
+        read = [[completion_from_json(x) for x in row["completions"]] for row in stage.read_rows("completions")]
+        return read, file_hash(stage.path / "completions.jsonl")
+
+    def _generator(self, policy: str) -> Generator:
+        c = self.config
+        if c.generator == "server":
+            from launch.generate import ServerGenerator
+
+            return ServerGenerator(c.server_url, c.server_model)
+        if c.generator == "vllm":
+            from launch.generate import VLLMGenerator
+
+            if self._engine is None:
+                self._engine = VLLMGenerator(policy, folder=self.run.path / "engines")
+            elif self._engine_of != policy:
+                self._engine.reload(policy)
+            self._engine_of = policy
+            return self._engine
+        from launch.generate import HFGenerator
+
+        model, tokenizer = self.model(policy)
+        return HFGenerator(model, tokenizer, batch_size=c.generate_batch)
+
+    # ---------------------------------------------------------------- score and select
+
+    def score(
+        self, name: str, judge: Judge, prompts: Sequence[Prompt], samples: Samples, key: str
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """S_T and S_C, float64 [N, K, K], of every prompt's answers, and their hash. `key` names the answers."""
+        stage = self.run.stage(f"{name}-score", {"responses": key, "judge": judge.identity})
+        if not self._done(stage):
+            with self.run.timing(f"{name} score"):
+                groups = [(p, [c.text for c in row]) for p, row in zip(prompts, samples, strict=True)]
+                step = self.config.chunk
+                batches = [groups[i : i + step] for i in range(0, len(groups), step)]
+                mine = [
+                    pair for batch in batches[runtime.rank() :: runtime.world_size()] for pair in judge.parts(batch)
+                ]
+                parts = _collect(runtime.gather(mine), step, runtime.world_size())
+                T, C = (np.stack([pair[i] for pair in parts]) for i in (0, 1))
+
+                def write(folder: Path) -> None:
+                    np.save(folder / "S_T.npy", T)
+                    np.save(folder / "S_C.npy", C)
+
+                self._write(stage, write)
+        return np.load(stage.path / "S_T.npy"), np.load(stage.path / "S_C.npy"), file_hash(stage.path)
+
+    def select(
+        self,
+        t: int,
+        prompts: Sequence[Prompt],
+        samples: Samples,
+        responses: str,
+        parts: tuple[np.ndarray, np.ndarray, str],
+    ) -> PairDataset:
+        """Round `t`'s data set under the schedule."""
+        c = self.config
+        S_T, S_C, scores = parts
+        key = {
+            "responses": responses,
+            "scores": scores,
+            "coefficients": coefficients(t, c.lam, c.schedule),
+            "mode": c.mode,
+            "legacy_double": c.legacy_double,
+        }
+        stage = self.run.stage(f"round-{t}-select", key)
+        if not self._done(stage):
+            mixed = mixed_scores(S_T, S_C, t, c.lam, c.schedule)
+            dataset = build_pairs(prompts, samples, list(mixed), c.mode, c.legacy_double, t)
+            self._write(stage, dataset.save)
+        return PairDataset.load(stage.path)
+
+    # ---------------------------------------------------------------- reference and train
+
+    def reference(self, name: str, policy: str, dataset: PairDataset) -> list[list[float]]:
+        """log p of every row's K answers under `policy`, summed, nats."""
+        c = self.config
+        key = {
+            "rows": dataset.hash,
+            "policy": policy_identity(policy),
+            "max_length": c.max_length,
+            "precision": c.train.precision,
+        }
+        stage = self.run.stage(f"{name}-reference", key)
+        if not self._done(stage):
+            with self.run.timing(f"{name} reference"):
+                model, tokenizer = self.model(policy)
+                step = c.reference_batch
+                rows = list(dataset)
+                batches = [rows[i : i + step] for i in range(0, len(rows), step)]
+                mine = [row for batch in batches[runtime.rank() :: runtime.world_size()] for row in batch]
+                with _autocast(model, c.train.precision):
+                    values = reference_logprobs(model, mine, self.renderer(tokenizer), step)
+                together = _collect(runtime.gather(values), step, runtime.world_size())
+                out = [{"logprobs": row} for row in together]
+                self._write(stage, lambda folder: write_rows(folder / "reference.jsonl", out))
+        return [row["logprobs"] for row in stage.read_rows("reference")]
+
+    def train(self, t: int, policy: str, dataset: PairDataset, start: str) -> str:
+        """Fit round `t` from `policy`; returns the folder of the new policy. `start` is pi_0, the anchor's magnet."""
+        c = self.config
+        options = {k: v for k, v in asdict(c.train).items() if k not in _FREE}
+        key = {
+            "rows": dataset.hash,
+            "policy": policy_identity(policy),
+            "start": policy_identity(start) if c.anchor else "",
+            "loss": [c.loss, c.mode, c.beta, c.anchor],
+            "max_length": c.max_length,
+            "train": options,
+            "seed": c.run.seed,
+        }
+        stage = self.run.stage(f"round-{t}-train", key)
+        if not self._done(stage):
+            reference = self.reference(f"round-{t}", policy, dataset)
+            magnet = None
+            if c.anchor:
+                magnet = self.reference(f"round-{t}-start", start, dataset) if start != policy else reference
+            name = f"round-{t}-{content_hash(key)[:8]}"
+            self.free_engine()
+            with self.run.timing(f"round-{t} train"):
+                model, tokenizer = self.model(policy)
+                folder = fit_policy(model, tokenizer, dataset, reference, magnet, c, self.run, name, t)
+            self._model = None  # the trained model may be wrapped; the next round loads what was saved
+            where = json.dumps({"policy": os.path.relpath(folder, self.run.path)})
+            self._write(stage, lambda out: (out / "policy.json").write_text(where))
+        return str(self.run.path / stage.read_json("policy")["policy"])
+
+    def renderer(self, tokenizer: Any) -> Renderer:
+        """How policies read: the prompt loses its left first, and no answer is given an end it did not sample."""
+        return Renderer(tokenizer, self.config.max_length, cut="prompt_left", end="keep")
+
+    # ---------------------------------------------------------------- small print
+
+    def model(self, policy: str) -> tuple[Any, Any]:
+        """The policy in memory, loaded once for all stages of a round: (model, tokenizer)."""
+        if self._model is None or self._model[0] != policy:
+            import torch
+
+            from launch.models import load_causal_lm, load_tokenizer
+
+            self._model = None  # free the one before first
+            train = self.config.train
+            # Weights stay fp32 under mixed precision: steps of 5e-7 would round to nothing in bf16.
+            precision = train.precision if train.lora is not None else "fp32"
+            model: Any = load_causal_lm(policy, precision, train.quantization)
+            if torch.cuda.is_available() and train.quantization == "none":
+                model = model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
+            self._model = (policy, model, load_tokenizer(policy))
+        return self._model[1], self._model[2]
+
+    def free_engine(self) -> None:
+        """End the vLLM engine where it shares a GPU with training; on CPU it stays and takes new weights."""
+        import torch
+
+        if self._engine is not None and torch.cuda.is_available():
+            self.close()
+
+    def close(self) -> None:
+        """End the vLLM engine, if one runs."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _done(self, stage: Stage) -> bool:
+        """What the main process sees, on every rank: they must all go the same way."""
+        return bool(runtime.broadcast(stage.done))
+
+    def _write(self, stage: Stage, fill: Any) -> None:
+        error: Exception | None = None
+        if runtime.is_main():
+            try:
+                with stage.write() as folder:
+                    fill(folder)
+                shutil.rmtree(stage.path.with_name(f".partial-{stage.path.name}"), ignore_errors=True)
+            except OSError as raised:  # the other ranks must not wait for a stage that cannot be written
+                error = raised
+        runtime.raise_together(error)
+
+
+_FREE = {"processes", "save_steps", "keep_checkpoints", "log_steps", "eval_steps"}
+"""Training options that do not change the weights."""
+
+
+def fit_policy(
+    model: Any,
+    tokenizer: Any,
+    dataset: PairDataset,
+    reference: Sequence[Sequence[float]],
+    magnet: Sequence[Sequence[float]] | None,
+    config: Config,
+    run: RunFolder,
+    name: str,
+    t: int,
+) -> Path:
+    """Regress `model` on one round's rows; returns the folder of the result."""
+    from launch.trainer import fit
+
+    renderer = Renderer(tokenizer, config.max_length, cut="prompt_left", end="keep")
+    rows = examples(
+        dataset.rows,
+        reference,
+        renderer,
+        loss=config.loss,
+        mode=config.mode,
+        beta=config.beta,
+        gamma=config.anchor,
+        start=magnet,
+    )
+    k = len(dataset.rows[0]["responses"])
+    objective = SelfPlayObjective(objective_scale(config.loss, config.mode, k), tokenizer.pad_token_id)
+    result = fit(
+        model,
+        objective,
+        rows,
+        options=config.train,
+        run=run,
+        name=name,
+        seed=stable_hash(config.run.seed, "train", t) % 2**31,
+        tokenizer=tokenizer,
+        report_to=config.run.report_to,
+    )
+    return result.folder
+
+
+def _collect(by_rank: Sequence[Sequence[Any]], chunk: int, ranks: int) -> list[Any]:
+    """Undo the dealing: chunk i is the (i // ranks)-th of rank i % ranks."""
+    total = sum(len(part) for part in by_rank)
+    out: list[Any] = []
+    i = 0
+    while len(out) < total:
+        part = by_rank[i % ranks]
+        start = i // ranks * chunk
+        out += part[start : start + chunk]
+        i += 1
+    return out
+
+
+def _autocast(model: Any, precision: str) -> Any:
+    """The arithmetic that training will use, so that log-ratios begin at zero."""
+    if precision == "fp32":
+        return nullcontext()
+    import torch
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(next(model.parameters()).device.type, dtype)
