@@ -4,7 +4,7 @@ One request per prompt carries n. What is asked depends on what the server is:
 
     vLLM and a renderer      /v1/completions with token ids: nothing is tokenised there, token ids and log-probabilities
                              come back, seeds are those of VLLMGenerator
-    vLLM without a renderer  text to /v1/completions, messages to /v1/chat/completions; the server renders, ids come back
+    vLLM without a renderer  text to /v1/completions, messages to /v1/chat/completions; it renders, ids come back
     any other server         /v1/chat/completions; text alone comes back (token_ids and logprobs are empty), so the
                              completions can be judged but not trained on; top_k is refused, seeds are best effort
 
