@@ -90,7 +90,9 @@ def _run(arguments: argparse.Namespace) -> int:
         raise loaded.locate(error) from error
     if os.environ.get("RANK", "0") == "0":
         from launch.report import build
+        from launch.runfolder import RunFolder
 
+        RunFolder(result.folder).artifact("headline", result.metrics)
         print(f"report: {build(result.folder)}")
     return 0
 
