@@ -113,8 +113,14 @@ def load_judge(source: str, field: str = "preference") -> Judge:
     return Judge(model.eval(), policy_identity(source))
 
 
-def describer(*sources: str) -> Describe | None:
-    """``describe`` of the first source that is a world, or None: what is true of an answer, where truth is known."""
+def describer(function: str, *sources: str) -> Describe | None:
+    """`function` (module:name) if given, else ``describe`` of the first source that is a world, else None.
+
+    Raises:
+        ConfigError: there is no such function.
+    """
+    if function:
+        return _attribute(function, "describe")
     for source in sources:
         if source.startswith("world:"):
             return find_world(source.split(":")[1], "preference").describe

@@ -147,15 +147,14 @@ class SelfPlayObjective:
         """Flatten the answers of all prompts into one batch; ``"count"`` is the number of prompts."""
         ids, mask = pad([row for example in examples for row in example["ids"]], self.pad_id)
         starts = torch.tensor([n for example in examples for n in example["prompt_lengths"]])
-        group = [b for b, example in enumerate(examples) for _ in example["ids"]]
         return {
             "input_ids": ids,
             "attention_mask": mask,
             "completion_mask": mask & (torch.arange(ids.shape[1]) >= starts[:, None]),
             "targets": torch.tensor([t for example in examples for t in example["targets"]], dtype=torch.float32),
             "reference": torch.tensor([r for example in examples for r in example["reference"]], dtype=torch.float32),
-            "group": torch.tensor(group),
             "count": float(len(examples)),
+            "tokens": float(mask.sum()),
         }
 
     def loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> Loss:
@@ -228,11 +227,11 @@ def reference_logprobs(
                     for (ids, lengths), zero in zip(part, blank, strict=True)
                 ]
             )
-            keys = ("input_ids", "attention_mask", "completion_mask")
-            values = completion_logprobs(model, *(batch[key].to(device) for key in keys), chunk=chunk).tolist()
-            for ids, _ in part:
-                out.append(values[: len(ids)])
-                values = values[len(ids) :]
+            ids, mask, answers = (batch[key].to(device) for key in ("input_ids", "attention_mask", "completion_mask"))
+            values = completion_logprobs(model, ids, mask, answers, chunk=chunk).tolist()
+            for sequences, _ in part:
+                out.append(values[: len(sequences)])
+                values = values[len(sequences) :]
     model.train(training)
     return out
 

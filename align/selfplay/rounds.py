@@ -1,8 +1,8 @@
 """The self-play recipe: T rounds of generate, score, select, train; then a mixture of the rounds and a measurement.
 
-SPPO is ``lam: 0``; DSPPO the default; GPO ``loss: gpo``; a round's answers, scores, data set and policy are stages of
-the run folder (`align.selfplay.stages`), so the same command continues a run that was stopped. ``artifacts/rounds.json``
-feeds the report, ``mixture/`` is the deployable average policy.
+SPPO is ``lam: 0``; DSPPO the default; GPO ``loss: gpo``. A round's answers, scores, data set and policy are stages of
+the run folder (`align.selfplay.stages`), so the same command continues a run that was stopped. The report reads
+``artifacts/rounds.json``; ``mixture/`` is the deployable average policy.
 
     arbiter run align/selfplay_tiny run.folder=runs/selfplay
 
@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +87,9 @@ class Config:
     """Answers per held-out prompt and policy."""
     judge: str = ""
     """Who compares the policies, written as `preference`; empty: the preference model itself."""
+    describe: str = ""
+    """``module:name`` of (prompt, response) -> facts (``right``, ``malformed``, ``style``); empty: the world's, if one
+    is named above."""
     method: str = ""
     """Name in reports; empty: made from loss, lam and anchor."""
     train: TrainOptions = field(default_factory=_paper_training)
@@ -137,7 +141,7 @@ def main(config: Config) -> Result:
     from launch.config import resolve
     from launch.runfolder import RunFolder
 
-    start_processes()
+    start_processes(config)
     run = RunFolder(config.run.folder, fresh=config.run.fresh).open(resolve(config), config.run.seed)
     if config.generator == "vllm" and runtime.is_main():
         from launch.generate.orphans import end_orphans
@@ -150,7 +154,7 @@ def main(config: Config) -> Result:
         run.fingerprint_data("eval_prompts", [{"prompt": p} for p in held_out])
     shards = split_prompts(prompts, config)
     preference = load_judge(config.preference)
-    describe = describer(config.judge, config.preference, config.prompts)
+    describe = describer(config.describe, config.judge, config.preference, config.prompts)
     logged = {row["step"] for row in run.metrics() if row.get("stage") == "selfplay"}
     stages = Stages(config, run)
     policies = [config.policy]
@@ -231,16 +235,25 @@ def split_prompts(prompts: Sequence[Prompt], config: Config) -> list[list[Prompt
         raise DataError(f"{len(prompts)} prompts for {T} rounds; give more, or set prompt_split: all")
     else:
         bounds = [len(prompts) * t // T for t in range(T + 1)]
-        shards = [list(prompts[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        shards = [list(prompts[a:b]) for a, b in pairwise(bounds)]
     return [shard[: config.prompts_per_round or None] for shard in shards]
 
 
-def start_processes() -> None:
-    """Join the process group before the first stage, since the ranks share the sampling too."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        from accelerate import PartialState
+def start_processes(config: Config) -> None:
+    """Join the process group before the first stage, since the ranks share the sampling too.
 
-        PartialState()
+    Raises:
+        LaunchError: processes or precision that this machine or launch does not give.
+    """
+    from launch import runtime
+
+    runtime.prepare_environment()
+    runtime.check_possible(config.train)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from launch.trainer import training_arguments
+
+        training_arguments(config.train, Path(config.run.folder), config.run.seed, ())
+    runtime.check_processes(config.train)
 
 
 # ---------------------------------------------------------------- one round, by hand

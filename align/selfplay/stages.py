@@ -216,9 +216,17 @@ class Stages:
             with self.run.timing(f"round-{t} train"):
                 model, tokenizer = self.model(policy)
                 folder = fit_policy(model, tokenizer, dataset, reference, magnet, c, self.run, name, t)
-            self._model = None  # the trained model may be wrapped; the next round loads what was saved
-            where = json.dumps({"policy": os.path.relpath(folder, self.run.path)})
-            self._write(stage, lambda out: (out / "policy.json").write_text(where))
+            self._model = None  # the next round loads what was saved, as a continued run does
+
+            def write(out: Path) -> None:
+                if c.train.lora is None:
+                    where = os.path.relpath(folder, self.run.path)
+                else:
+                    save_merged(policy, folder, out / "policy", tokenizer)
+                    where = os.path.relpath(stage.path / "policy", self.run.path)
+                (out / "policy.json").write_text(json.dumps({"policy": where}))
+
+            self._write(stage, write)
         return str(self.run.path / stage.read_json("policy")["policy"])
 
     def renderer(self, tokenizer: Any) -> Renderer:
@@ -316,6 +324,16 @@ def fit_policy(
         report_to=config.run.report_to,
     )
     return result.folder
+
+
+def save_merged(base: str, adapters: Path, target: Path, tokenizer: Any) -> None:
+    """Write `base` with the adapters of a LoRA fit folded in: a plain folder, fp32, that any generator can load."""
+    from peft import PeftModel
+
+    from launch.models import load_causal_lm, merge_lora
+
+    merge_lora(PeftModel.from_pretrained(load_causal_lm(base), str(adapters))).save_pretrained(target)  # type: ignore[arg-type]
+    tokenizer.save_pretrained(target)
 
 
 def _collect(by_rank: Sequence[Sequence[Any]], chunk: int, ranks: int) -> list[Any]:

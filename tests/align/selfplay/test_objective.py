@@ -1,0 +1,141 @@
+"""The Objective and the reference pass on a real model: equal to the naive loop, whatever the batch looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from align.selfplay import objective, pairs
+from launch.contracts import Completion
+from launch.errors import ConfigError, DataError
+from launch.models import load_causal_lm, load_tokenizer
+from launch.rendering import Renderer
+
+EOS = 2
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Path) -> torch.nn.Module:
+    return load_causal_lm(tiny_llama).eval()
+
+
+@pytest.fixture(scope="module")
+def renderer(tiny_llama: Path) -> Renderer:
+    return Renderer(load_tokenizer(tiny_llama), max_length=24, cut="prompt_left", end="keep")
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[pairs.Row]:
+    """Prompts and answers of many lengths; every other answer was cut while sampling (no EOS)."""
+    rng = np.random.default_rng(0)
+    samples = []
+    for i in range(5):
+        prompt = (1, *rng.integers(6, 200, size=2 + 3 * i).tolist())
+        row = []
+        for k in range(3):
+            ids = rng.integers(6, 200, size=1 + 2 * k + i).tolist() + ([EOS] if k % 2 else [])
+            row.append(Completion(f"{i}/{k}", tuple(ids), (0.0,) * len(ids), "stop" if k % 2 else "length", prompt))
+        samples.append(row)
+    S = rng.normal(size=(5, 3, 3))
+    return pairs.build_pairs([f"p{i}" for i in range(5)], samples, list(S - S.swapaxes(1, 2))).rows
+
+
+def naive_logprob(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> torch.Tensor:
+    """One forward, one sequence, a loop over tokens."""
+    logits = model(input_ids=torch.tensor([prompt + answer])).logits[0].float()
+    total = logits.new_zeros(())
+    for i, token in enumerate(answer):
+        total = total + logits[len(prompt) + i - 1].log_softmax(-1)[token]
+    return total
+
+
+def cut(prompt: list[int], answer: list[int], limit: int = 24) -> tuple[list[int], list[int]]:
+    over = max(0, len(prompt) + len(answer) - limit)
+    prompt = prompt[min(over, len(prompt) - 1) :]
+    return prompt, answer[: limit - len(prompt)]
+
+
+def test_reference_equals_the_naive_loop_at_any_batch_size(model, renderer, rows) -> None:
+    expected = [
+        [float(naive_logprob(model, *cut(row["prompt_ids"], ids))) for ids in row["response_ids"]] for row in rows
+    ]
+    for batch_size in (1, 2, 8):
+        found = objective.reference_logprobs(model, rows, renderer, batch_size, chunk=7)
+        for a, b in zip(found, expected, strict=True):
+            assert a == pytest.approx(b, abs=2e-4)
+
+
+def test_loss_equals_the_pure_loss_and_its_naive_gradient(model, renderer, rows) -> None:
+    """Pairs at beta .5 against a shifted reference: sum over prompts of SPPO's loss, and the same gradient."""
+    reference = [
+        [value - 0.3 * k for k, value in enumerate(row)] for row in objective.reference_logprobs(model, rows, renderer)
+    ]
+    batch_rows = objective.examples(rows, reference, renderer, beta=0.5)
+    learner = objective.SelfPlayObjective(objective.objective_scale("sppo", "pair", 3))
+    loss = learner.loss(model, learner.collate(batch_rows))
+    model.zero_grad()
+    loss.total.backward()
+    weight = model.get_output_embeddings().weight  # type: ignore[operator]
+    gradient = weight.grad.clone()
+
+    model.zero_grad()
+    total = torch.zeros(())
+    for row, ref in zip(rows, reference, strict=True):
+        a = [naive_logprob(model, *cut(row["prompt_ids"], row["response_ids"][k])) - ref[k] for k in row["index"]]
+        p = [torch.tensor(row[key]) for key in ("chosen_probs_win", "chosen_probs_lose")]
+        total = total + objective.sppo_loss(a[0], a[1], p[0], p[1], 0.5)
+    total.backward()
+    assert loss.count == 5
+    assert loss.total.item() == pytest.approx(total.item(), rel=1e-4)
+    assert torch.allclose(gradient, weight.grad, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["pair", "all_k"])
+def test_one_batch_of_five_is_five_batches_of_one_in_any_order(model, renderer, rows, mode: str) -> None:
+    reference = objective.reference_logprobs(model, rows, renderer)
+    examples = objective.examples(rows, reference, renderer, mode=mode, beta=0.1)
+    learner = objective.SelfPlayObjective(objective.objective_scale("sppo", mode, 3), pad_id=EOS)
+    with torch.no_grad():
+        whole = learner.loss(model, learner.collate(examples))
+        turned = learner.loss(model, learner.collate(examples[::-1]))
+        single = [learner.loss(model, learner.collate([example])) for example in examples]
+    assert whole.total.item() == pytest.approx(sum(part.total.item() for part in single), rel=1e-5)
+    assert whole.total.item() == pytest.approx(turned.total.item(), rel=1e-5)
+    assert float(whole.metrics["log_ratio_abs"]) < 1e-3  # the reference is the model itself
+    for key, value in whole.metrics.items():
+        assert float(value) == pytest.approx(sum(float(part.metrics[key]) for part in single), rel=1e-4, abs=1e-3)
+
+
+def test_no_answer_is_given_an_end_it_did_not_sample(renderer, rows) -> None:
+    for row in rows:
+        ids, lengths = objective.encode_row(row, renderer)
+        for whole, start, sampled in zip(ids, lengths, row["response_ids"], strict=True):
+            assert whole[start:] == sampled[: len(whole) - start]
+            assert len(whole) <= 24 and start >= 1
+    with pytest.raises(ConfigError, match="end='keep'"):
+        objective.encode_row(rows[0], Renderer(renderer.tokenizer, end="force"))
+
+
+def test_long_prompts_lose_their_left_and_keep_the_whole_answer(renderer, rows) -> None:
+    row = {**rows[0], "prompt_ids": list(range(10, 60)), "response_ids": [[7, 8, 9, EOS]]}
+    ids, lengths = objective.encode_row(row, renderer)
+    assert ids[0] == [*range(40, 60), 7, 8, 9, EOS] and lengths == [20]
+
+
+def test_anchor_moves_the_targets_of_all_k(renderer, rows) -> None:
+    """gamma .5, log pi_t = (0, 1, 2), log pi_0 = 0: centred log-ratios (-1, 0, 1), shifts (.5, 0, -.5)."""
+    now, start = [[0.0, 1.0, 2.0]] * 5, [[0.0] * 3] * 5
+    plain = objective.examples(rows, now, renderer, mode="all_k", beta=1.0)
+    pulled = objective.examples(rows, now, renderer, mode="all_k", beta=1.0, gamma=0.5, start=start)
+    for a, b in zip(plain, pulled, strict=True):
+        assert np.array(b["targets"]) - np.array(a["targets"]) == pytest.approx([0.5, 0.0, -0.5])
+        assert a["reference"] == b["reference"]
+    with pytest.raises(ConfigError, match="starting policy"):
+        objective.examples(rows, now, renderer, gamma=0.5)
+    with pytest.raises(ConfigError, match="1/eta"):
+        objective.examples(rows, now, renderer, beta=0.0)
+    with pytest.raises(DataError, match="4 reference values for 5 rows"):
+        objective.examples(rows, now[:4], renderer)
