@@ -49,7 +49,7 @@ def preference_section(run: RunFolder) -> list[Section]:
     for name, game in games.items():
         _require(name, game, ("prompt", "responses", "S", "S_T", "S_C", "nash", "cyclicity"))
     shown = list(games.items())[:MOST_GAMES]
-    parts = [_game(name, game, index == 0) for index, (name, game) in enumerate(shown)]
+    parts = [_game(name, game, is_open=index == 0 or len(games) <= 3) for index, (name, game) in enumerate(shown)]
     if len(games) > len(shown):
         parts.append(f'<p class="quiet">{len(games) - len(shown)} more in artifacts/.</p>')
     intro = (
@@ -59,7 +59,7 @@ def preference_section(run: RunFolder) -> list[Section]:
     return [Section("Preference games", intro + "".join(parts))] if games else []
 
 
-def _game(name: str, game: dict[str, Any], first: bool) -> str:
+def _game(name: str, game: dict[str, Any], is_open: bool) -> str:
     K = len(game["responses"])
     names = [str(i + 1) for i in range(K)]
     S = np.array(game["S"], dtype=float)
@@ -93,12 +93,12 @@ def _game(name: str, game: dict[str, Any], first: bool) -> str:
         f'<p class="meta">{escape(" · ".join(facts))}</p>{charts(maps)}<h3>Answers</h3>{_answers(game)}'
         f"<h3>Mixture and cycles</h3>{charts(pictures)}"
     )
-    return f"<details{' open' if first else ''}><summary>{escape(title)}</summary>{body}</details>"
+    return f"<details{' open' if is_open else ''}><summary>{escape(title)}</summary>{body}</details>"
 
 
 def _answers(game: dict[str, Any]) -> str:
     ranks = game.get("rank_value") or [None] * len(game["responses"])
-    header = ["", "answer", "rank value: mean of its row of S", "Nash share"]
+    header = ["", "answer", "rank value", "Nash share"]
     rows = zip(game["responses"], ranks, game["nash"], strict=True)
     return table(header, [[i, text, rank, share] for i, (text, rank, share) in enumerate(rows, 1)])
 

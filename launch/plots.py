@@ -125,7 +125,7 @@ def heat_map(matrix: Matrix, names: Sequence[str], scale: float, label: str) -> 
             )
             if k <= 16:
                 ink = "cell strong" if weight > 0.55 else "cell"
-                shown = "·" if i == j else f"{value:.{digits}f}"
+                shown = "·" if i == j else f"{value:z.{digits}f}"
                 parts.append(
                     f'<text class="{ink}" x="{x + cell / 2:.1f}" y="{y + cell / 2 + size * 0.35:.1f}" '
                     f'font-size="{size:.1f}" text-anchor="middle">{shown}</text>'

@@ -123,7 +123,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         if numeric[column]:
             return f'<td class="n">{plots.number(value)}</td>'
         text = "–" if value is None else plots.number(value) if _is_number(value) else str(value)
-        return f'<td class="text">{escape(_cut(text))}</td>' if len(text) > 40 else f"<td>{escape(text)}</td>"
+        return f'<td class="text">{escape(_cut(text))}</td>' if len(text) > 24 else f"<td>{escape(text)}</td>"
 
     head = "".join(f"<th{' class=n' if n else ''}>{escape(h)}</th>" for h, n in zip(header, numeric, strict=True))
     body = "".join("<tr>" + "".join(cell(v, i) for i, v in enumerate(row)) + "</tr>" for row in rows)

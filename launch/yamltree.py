@@ -39,7 +39,7 @@ Loader.yaml_implicit_resolvers = {}
 for _name, (_pattern, _first) in _SCALARS.items():
     Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 Dumper.yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
-Dumper.ignore_aliases = lambda self, data: True  # type: ignore[method-assign]
+Dumper.ignore_aliases = lambda self, data: True
 
 
 @dataclass
