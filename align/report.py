@@ -23,7 +23,7 @@ Any number of a row may be missing or null. Rates and gaps are fractions, not pe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -128,7 +128,7 @@ def selfplay_section(run: RunFolder) -> list[Section]:
         "the policy: 0 at the equilibrium.</p>",
         plots.legend(methods),
         charts(list(_round_curves(rows, methods))),
-        "<h3>Style mix</h3>" if any(row.get("styles") for row in rows) else "",
+        "<h3>Style mix</h3>" if _styles(rows) else "",
         *_style_curves(rows, methods),
         "<h3>All rounds</h3>",
         _round_table(rows, len(seeds) > 1),
@@ -148,47 +148,50 @@ CURVES = (
 
 def _round_curves(rows: Sequence[Row], methods: Sequence[str]) -> Iterable[str]:
     for key, title, y_range in CURVES:
-        series = {method: _by_round(rows, method, lambda row, key=key: row.get(key)) for method in methods}
+        series = {method: _by_round(rows, method, key) for method in methods}
         if any(series.values()):
             yield figure(title, plots.line_chart(series, "round", title, y_range, from_zero=True, integer_x=True))
 
 
 def _style_curves(rows: Sequence[Row], methods: Sequence[str]) -> list[str]:
-    styles = list(dict.fromkeys(style for row in rows for style in row.get("styles") or {}))
+    styles = _styles(rows)
     figures = []
     for method in methods:
-        series = {s: _by_round(rows, method, lambda row, s=s: (row.get("styles") or {}).get(s)) for s in styles}
+        series = {style: _by_round(rows, method, style, "styles") for style in styles}
         if any(series.values()):
             figures.append(figure(method, plots.line_chart(series, "round", "share", (0.0, 1.0), integer_x=True)))
     return [plots.legend(styles), charts(figures)] if figures else []
 
 
-def _by_round(rows: Sequence[Row], method: str, value: Callable[[Row], float | None]) -> list[tuple[float, float]]:
-    """(round, mean over seeds) of one method."""
+def _by_round(rows: Sequence[Row], method: str, key: str, part: str = "") -> list[tuple[float, float]]:
+    """(round, mean over seeds) of one number of one method."""
     found: dict[int, list[float]] = defaultdict(list)
     for row in rows:
-        if row["method"] == method and value(row) is not None:
-            found[row["round"]].append(float(value(row)))  # type: ignore[arg-type]
+        value = _value(row, key, part)
+        if row["method"] == method and value is not None:
+            found[row["round"]].append(float(value))
     return [(number, sum(values) / len(values)) for number, values in sorted(found.items())]
 
 
 def _round_table(rows: Sequence[Row], with_seed: bool) -> str:
     """Every measured number, the tabular prediction beside it where there is one."""
-    styles = list(dict.fromkeys(style for row in rows for style in row.get("styles") or {}))
-    header, columns = ["method", "round"], [lambda row: row["method"], lambda row: row["round"]]
-    if with_seed:
-        header, columns = [*header, "seed"], [*columns, lambda row: row.get("seed")]
+    columns = [("method", "method", ""), ("round", "round", ""), *([("seed", "seed", "")] if with_seed else [])]
     names = {"right": "right", "win_vs_start": "win", "gap_last": "gap, last", "gap_average": "gap, average"}
     for key, name in (*names.items(), ("malformed", "malformed")):
-        header.append(name)
-        columns.append(lambda row, key=key: row.get(key))
-        if any(key in (row.get("tabular") or {}) for row in rows):
-            header.append("predicted")
-            columns.append(lambda row, key=key: (row.get("tabular") or {}).get(key))
-    for style in styles:
-        header.append(style)
-        columns.append(lambda row, style=style: (row.get("styles") or {}).get(style))
-    return table(header, [[column(row) for column in columns] for row in rows])
+        columns.append((name, key, ""))
+        if any(_value(row, key, "tabular") is not None for row in rows):
+            columns.append(("predicted", key, "tabular"))
+    columns += [(style, style, "styles") for style in _styles(rows)]
+    body = [[_value(row, key, part) for _, key, part in columns] for row in rows]
+    return table([name for name, _, _ in columns], body)
+
+
+def _styles(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(style for row in rows for style in row.get("styles") or {}))
+
+
+def _value(row: Row, key: str, part: str = "") -> Any:
+    return (row.get(part) or {}).get(key) if part else row.get(key)
 
 
 def _histograms(histograms: Sequence[dict[str, Any]]) -> list[str]:

@@ -59,11 +59,10 @@ def _machine() -> list[Finding]:
     memory = psutil.virtual_memory()
     disk = shutil.disk_usage(Path.cwd())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
     return [
         Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        Finding(
-            "cores", "ok", f"{cores} usable of {os.cpu_count()}; threads {os.environ.get('OMP_NUM_THREADS', 'all')}"
-        ),
+        Finding("cores", "ok", f"{cores} usable of {os.cpu_count()}, OMP_NUM_THREADS {threads}"),
         Finding(
             "memory",
             "ok" if memory.available > 4 * GIB else "limited",
@@ -102,7 +101,7 @@ def _accelerators() -> list[Finding]:
 def _libraries() -> list[Finding]:
     needed = _requirements()
     found = []
-    for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets"):
+    for name in ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "numpy"):
         found.append(_library(name, needed.get(name), "pip install arbiter-llm -c constraints.txt"))
     optional = {
         "vllm": "pip install 'arbiter-llm[vllm]' -c constraints-gpu.txt",
@@ -126,14 +125,20 @@ def _library(name: str, wanted: Any, remedy: str) -> Finding:
 
 
 def _requirements() -> dict[str, Any]:
-    """Specifiers of this distribution's requirements, extras included; empty in a clone that is not installed."""
+    """Specifiers of this distribution's requirements, extras included, and in a clone of its constraints file too."""
+    import torch
     from packaging.requirements import Requirement
 
-    try:
-        lines = metadata.requires("arbiter-llm") or []
-    except metadata.PackageNotFoundError:
-        return {}
-    return {requirement.name: requirement.specifier for requirement in map(Requirement, lines)}
+    lines = list(metadata.requires("arbiter-llm") or []) if _version("arbiter-llm") else []
+    name = "constraints-gpu.txt" if torch.cuda.is_available() else "constraints.txt"
+    constraints = Path(__file__).parent.parent / name
+    if constraints.is_file():
+        lines += [line for line in constraints.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    found: dict[str, Any] = {}
+    for requirement in map(Requirement, lines):
+        known = found.get(requirement.name)
+        found[requirement.name] = requirement.specifier if known is None else known & requirement.specifier
+    return found
 
 
 def _version(name: str) -> str | None:
@@ -163,18 +168,14 @@ def _abilities() -> list[Finding]:
     else:
         found.append(Finding("several processes", "absent", "this torch has no gloo", "install torch from PyPI"))
     if not cuda:
-        found.append(
-            Finding("FSDP2", "ok" if gloo else "absent", "fully_shard over gloo, for tests", f"{launch}/cpu.yaml")
-        )
+        how = f"{launch}/fsdp2_cpu.yaml -m launch run …"
+        found.append(Finding("FSDP2", "ok" if gloo else "absent", "fully_shard over gloo, for tests", how))
         found.append(Finding("ZeRO, 4-bit, fp16", "absent", "need a CUDA device", "a machine with an NVIDIA GPU"))
     else:
         zero = importlib.util.find_spec("deepspeed") is not None
         found.append(Finding("FSDP2", "ok" if gpus > 1 else "limited", f"{gpus} GPU(s)", f"{launch}/fsdp2.yaml"))
-        found.append(
-            Finding(
-                "ZeRO", "ok" if zero else "absent", "DeepSpeed", "" if zero else "pip install 'arbiter-llm[deepspeed]'"
-            )
-        )
+        remedy = "" if zero else "pip install 'arbiter-llm[deepspeed]'"
+        found.append(Finding("ZeRO", "ok" if zero else "absent", "DeepSpeed", remedy))
         four_bit = _version("bitsandbytes") is not None
         remedy = "" if four_bit else "pip install 'arbiter-llm[quantization]'"
         found.append(Finding("4-bit bases", "ok" if four_bit else "absent", "bitsandbytes", remedy))
