@@ -130,9 +130,10 @@ class ServerGenerator:
     def _ask(
         self, index: int, prompt: Prompt, ids: list[int] | None, n: int, sampling: Sampling, seed: int
     ) -> list[Completion]:
+        asked = 1 if sampling.temperature == 0 else n  # greedy copies are all the same; vLLM refuses to make them
         body: dict[str, Any] = {
             "model": self.model,
-            "n": n,
+            "n": asked,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": seed,
@@ -161,9 +162,9 @@ class ServerGenerator:
                 body["logprobs"] = True
         answer = self._send("POST", path, body, f"prompt {index}")
         choices = sorted(answer.get("choices", []), key=lambda choice: choice["index"])
-        if len(choices) != n:
-            raise ServerError(f"prompt {index}: {self.url} gave {len(choices)} completions for n={n}")
-        return [self._completion(index, choice, answer, ids) for choice in choices]
+        if len(choices) != asked:
+            raise ServerError(f"prompt {index}: {self.url} gave {len(choices)} completions for n={asked}")
+        return [self._completion(index, choice, answer, ids) for choice in choices] * (n // asked)
 
     def _completion(
         self, index: int, choice: dict[str, Any], answer: dict[str, Any], ids: list[int] | None

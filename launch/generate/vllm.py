@@ -103,9 +103,10 @@ class VLLMGenerator:
                 raise DataError(
                     f"prompt {i} has {len(row)} tokens but the engine's context is {self.context}; shorten it"
                 )
+        asked = 1 if sampling.temperature == 0 else n  # greedy copies are all the same; vLLM refuses to make them
         requests = [
             SamplingParams(
-                n=n,
+                n=asked,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
@@ -119,7 +120,8 @@ class VLLMGenerator:
         ]
         answers = self._llm.generate([TokensPrompt(prompt_token_ids=row) for row in ids], requests, use_tqdm=False)
         return [
-            [_completion(output, row) for output in answer.outputs] for row, answer in zip(ids, answers, strict=True)
+            [_completion(output, row) for output in answer.outputs] * (n // asked)
+            for row, answer in zip(ids, answers, strict=True)
         ]
 
     def reload(self, model: str | Path) -> None:

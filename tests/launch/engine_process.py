@@ -41,7 +41,7 @@ def counted(generator: VLLMGenerator) -> dict[str, int]:
 def main(model: str, other: str, folder: str, out: str) -> None:
     generator = VLLMGenerator(model, folder=folder, max_model_len=256, engine={"disable_log_stats": False})
     result: dict[str, Any] = {}
-    result["greedy"] = plain(generator.generate(PROMPTS, 1, GREEDY))
+    result["greedy"] = plain(generator.generate(PROMPTS, 2, GREEDY))
     result["sampled"] = plain(generator.generate(PROMPTS, 3, SAMPLED))
     result["alone"] = plain(generator.generate(PROMPTS[1:2], 3, SAMPLED))
     result["other_seed"] = plain(generator.generate(PROMPTS, 3, dataclasses.replace(SAMPLED, seed=12)))
@@ -49,7 +49,7 @@ def main(model: str, other: str, folder: str, out: str) -> None:
     generator.generate([LONG], 3, SAMPLED)
     result["counted"] = {source: count - before[source] for source, count in counted(generator).items()}
     generator.reload(other)
-    result["reloaded"] = plain(generator.generate(PROMPTS, 1, GREEDY))
+    result["reloaded"] = plain(generator.generate(PROMPTS, 2, GREEDY))
     Path(out).with_suffix(".part").write_text(json.dumps(result))
     Path(out).with_suffix(".part").replace(out)
     time.sleep(600)

@@ -18,12 +18,12 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from launch.contracts import Completion, Sampling
-from launch.errors import ConfigError, DataError
+from launch.errors import ConfigError, DataError, LaunchError
 from launch.generate import HFGenerator, ServerGenerator
 from launch.generate.server import ServerError
 from launch.models import load_tokenizer
 from launch.rendering import Renderer
-from launch.serve import Server, serve
+from launch.serve import Server, serve, why
 from tests.launch.engine_process import GREEDY, LONG, PROMPTS, SAMPLED
 
 
@@ -118,17 +118,23 @@ def test_a_model_with_small_heads_is_refused_before_anything_starts(data_dir: Pa
         pass
 
 
-def test_a_server_that_cannot_start_says_why_and_leaves_nothing(served_model: Path, tmp_path: Path) -> None:
-    from launch.errors import LaunchError
-
+def test_a_server_that_does_not_come_up_is_ended(served_model: Path, tmp_path: Path) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     with (
-        pytest.raises(LaunchError, match=r"the vLLM server ended with .*unrecognized arguments: --no-such-flag"),
-        serve(served_model, folder=tmp_path, extra=["--no-such-flag"]),
+        pytest.raises(LaunchError, match=r"the vLLM server did not answer within 1 s; see .*\.log"),
+        serve(served_model, folder=tmp_path, timeout=1.0),
     ):
         pass
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
     assert [file.suffix for file in tmp_path.iterdir()] == [".log"]
+
+
+def test_the_reason_is_the_last_line_that_names_an_error(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_text("INFO start\nValueError: no room\nINFO bye\n")
+    assert why(log) == "ValueError: no room"
+    log.write_text("\n")
+    assert why(log) == "it said nothing"
 
 
 # ------------------------------------------------ servers that are not vLLM, and that misbehave

@@ -74,7 +74,7 @@ def test_greedy_equals_the_hugging_face_generator_also_after_a_reload(
 ) -> None:
     folder = served_model if which == "greedy" else other_weights
     reference = HFGenerator(AutoModelForCausalLM.from_pretrained(folder), load_tokenizer(folder))
-    want = [answer for row in reference.generate(PROMPTS, 1, GREEDY) for answer in row]
+    want = [answer for row in reference.generate(PROMPTS, 2, GREEDY) for answer in row]
     for a, b in zip(completions(answers[which]), want, strict=True):
         assert (a.token_ids, a.text, a.finish, a.prompt_ids) == (b.token_ids, b.text, b.finish, b.prompt_ids)
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
