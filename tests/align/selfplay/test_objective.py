@@ -60,7 +60,7 @@ def cut(prompt: list[int], answer: list[int], limit: int = 24) -> tuple[list[int
 
 def test_reference_equals_the_naive_loop_at_any_batch_size(model, renderer, rows) -> None:
     expected = [
-        [float(naive_logprob(model, *cut(row["prompt_ids"], ids))) for ids in row["response_ids"]] for row in rows
+        [naive_logprob(model, *cut(row["prompt_ids"], ids)).item() for ids in row["response_ids"]] for row in rows
     ]
     for batch_size in (1, 2, 8):
         found = objective.reference_logprobs(model, rows, renderer, batch_size, chunk=7)
