@@ -25,6 +25,8 @@ SECONDS_APART = 2.0
 """Start times are read from the boot time, which a clock correction can move a little."""
 TITLE = "VLLM::"
 """vLLM renames its processes to VLLM::EngineCore, VLLM::Worker …"""
+SERVER = "-m vllm."
+"""How `launch.serve` starts a server, which keeps its command line."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Watch:
         self._thread.join()
         found = self._children()
         # What else the owner may have started meanwhile (data workers …) is not the engine's.
-        engine = [who for who in found if who.command.startswith(TITLE)]
+        engine = [who for who in found if who.command.startswith(TITLE) or SERVER in who.command]
         self._write(engine or found)
 
     def end(self) -> list[int]:

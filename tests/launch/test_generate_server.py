@@ -118,6 +118,12 @@ def test_a_model_with_small_heads_is_refused_before_anything_starts(data_dir: Pa
         pass
 
 
+def test_the_servers_processes_are_recorded_for_a_resume(vllm_server: Server) -> None:
+    [record] = [json.loads(file.read_text()) for file in vllm_server.log.parent.glob("engine-*.json")]
+    assert vllm_server.pid in [who["pid"] for who in record["processes"]]
+    assert "VLLM::EngineCore" in [who["command"] for who in record["processes"]]
+
+
 def test_a_server_that_does_not_come_up_is_ended(served_model: Path, tmp_path: Path) -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     with (
