@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ from launch.runfolder import RunFolder
 _NAMES = {"learning_rate": "lr"}
 
 
-class Interrupted(ArbiterError):
+class Interrupted(ArbiterError):  # noqa: N818 (a wish granted, not a fault)
     """Ctrl-C or SIGTERM came; the run can go on from the checkpoint that was written."""
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -119,8 +119,8 @@ def averages(facts: list[dict[str, Any]]) -> dict[str, float]:
 class Schedule(TrainerCallback):
     """When to log, evaluate and save. transformers' own strategies are off: their savers are not atomic."""
 
-    def __init__(self, options: TrainOptions, evaluates: bool) -> None:
-        self.options, self.evaluates = options, evaluates
+    def __init__(self, options: TrainOptions, evaluates: bool, wants_stop: Callable[[], bool]) -> None:
+        self.options, self.evaluates, self.wants_stop = options, evaluates, wants_stop
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -131,6 +131,9 @@ class Schedule(TrainerCallback):
         control.should_evaluate = self.evaluates and bool(last or (every and state.global_step % every == 0))
         # The last step is saved as the final folder.
         control.should_save = not last and state.global_step % self.options.save_steps == 0
+        if self.wants_stop() and not last:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
         return control
 
 

@@ -93,7 +93,12 @@ class Trainer(transformers.Trainer):
             model=module,
             args=args,
             train_dataset=train,
-            callbacks=[Schedule(options, evaluate is not None), MetricsLog(run, name), self.bar, *callbacks],
+            callbacks=[
+                Schedule(options, evaluate is not None, lambda: bool(self.stopped_by)),
+                MetricsLog(run, name),
+                self.bar,
+                *callbacks,
+            ],
         )
         self.remove_callback(transformers.PrinterCallback)
 
@@ -351,7 +356,7 @@ class Trainer(transformers.Trainer):
 def seed_everything(seed: int) -> None:
     """Seed torch (all devices), numpy and random: dropout and a collator's draws become a function of the step."""
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (a collator may use the global generator)
+    np.random.seed(seed % 2**32)
     random.seed(seed)
 
 

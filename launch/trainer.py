@@ -144,7 +144,7 @@ def fit(
             trainer.train(resume_from_checkpoint=None if start is None else str(start))
         finally:
             trainer.bar.close()
-        if trainer.stopped_by:
+        if trainer.stopped_by and trainer.state.global_step < trainer.state.max_steps:
             at = trainer.state.global_step
             raise Interrupted(
                 f"{name} was stopped at step {at} of {trainer.state.max_steps}; its checkpoint is in {folder}; "

@@ -39,7 +39,9 @@ def save_weights(model: Any, folder: Path, state: dict[str, torch.Tensor] | None
         model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
         _save_base(model, folder, state)
     elif isinstance(model, PreTrainedModel):
-        model.save_pretrained(folder, state_dict=state) if state is not None else model.save_pretrained(folder)
+        model.save_pretrained(folder) if state is None else model.save_pretrained(
+            folder, state_dict=untied(model, state)
+        )
     elif state is None and hasattr(model, "save_pretrained"):
         model.save_pretrained(folder)
     else:
@@ -48,7 +50,7 @@ def save_weights(model: Any, folder: Path, state: dict[str, torch.Tensor] | None
         if state is None:
             save_model(model, str(folder / WEIGHTS))
         else:
-            save_file({k: v.contiguous() for k, v in state.items()}, str(folder / WEIGHTS))
+            save_file({k: v.contiguous() for k, v in untied(model, state).items()}, str(folder / WEIGHTS))
 
 
 def load_weights(model: Any, folder: Path) -> None:
@@ -68,6 +70,9 @@ def load_weights(model: Any, folder: Path) -> None:
             if result.unexpected_keys:
                 raise CheckpointError(f"{folder}: adapter weights that the model lacks: {result.unexpected_keys[0]} …")
         elif isinstance(model, PreTrainedModel) or hasattr(type(model), "from_pretrained"):
+            from transformers.utils import logging
+
+            logging.disable_progress_bar()
             extra = {"dtype": "auto"} if isinstance(model, PreTrainedModel) else {}
             saved = type(model).from_pretrained(folder, **extra)
             model.load_state_dict(saved.state_dict())
@@ -81,6 +86,13 @@ def load_weights(model: Any, folder: Path) -> None:
         ) from error
 
 
+def untied(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`state` without the second names of tied weights: gathered shards no longer share their memory."""
+    second = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    second -= {name for name, _ in model.named_parameters()}
+    return {name: value for name, value in state.items() if name not in second}
+
+
 def _save_base(model: Any, folder: Path, state: dict[str, torch.Tensor] | None) -> None:
     """Adapters are worth nothing without their base: keep it too when it came from no folder or hub name."""
     from transformers import PreTrainedModel
@@ -90,7 +102,7 @@ def _save_base(model: Any, folder: Path, state: dict[str, torch.Tensor] | None) 
     if origin or not isinstance(base, PreTrainedModel):
         return
     raw = state if state is not None else model.state_dict()
-    base.save_pretrained(folder / BASE, state_dict=base_state(raw))
+    base.save_pretrained(folder / BASE, state_dict=untied(base, base_state(raw)))
 
 
 def base_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
