@@ -27,6 +27,9 @@ from launch.serve import Server, serve, why
 from tests.launch.engine_process import GREEDY, LONG, PROMPTS, SAMPLED
 
 
+pytestmark = pytest.mark.timeout(900)  # a vLLM start takes minutes on a busy machine
+
+
 @pytest.fixture(scope="module")
 def generator(vllm_server: Server, served_model: Path) -> Iterator[ServerGenerator]:
     with ServerGenerator(vllm_server.url, renderer=Renderer(load_tokenizer(served_model))) as made:

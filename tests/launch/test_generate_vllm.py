@@ -29,6 +29,7 @@ from tests.launch.conftest import random_llama
 from tests.launch.engine_process import GREEDY, PROMPTS
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(900)  # a vLLM start takes minutes on a busy machine
 
 
 @pytest.fixture(scope="module")
