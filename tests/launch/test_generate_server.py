@@ -26,7 +26,6 @@ from launch.rendering import Renderer
 from launch.serve import Server, serve, why
 from tests.launch.engine_process import GREEDY, LONG, PROMPTS, SAMPLED
 
-
 pytestmark = pytest.mark.timeout(900)  # a vLLM start takes minutes on a busy machine
 
 
