@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig, PreTrainedConfig
 
@@ -14,14 +14,14 @@ Pooling = Literal["last", "mean"]
 """State of a sequence: its last real token's (causal backbones), or the mean over its real tokens (bidirectional)."""
 
 HEADS = ("rank_head", "cyclic_head", "gate_head")
-"""Trained in full beside adapters (`launch.models.apply_lora(..., train_whole=HEADS)`)."""
+"""Trained in full beside adapters."""
 
 
 class PreferenceConfig(PreTrainedConfig):
     """Configuration of a `PreferenceModel`: the backbone's, and the symbols of ``heads``."""
 
     model_type = "arbiter_preference"
-    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012  (transformers declares it a ClassVar)
+    sub_configs: ClassVar[dict[str, Any]] = {"backbone_config": AutoConfig}
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     kind: str = "hrc"

@@ -151,9 +151,8 @@ class PreferenceModel(PreTrainedModel):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = cls(config, backbone)
-            for name in HEADS:
-                if hasattr(model, name):
-                    getattr(model, name).reset()
+            for name in model.train_whole:
+                getattr(model, name).reset()
         longest = getattr(backbone.config.get_text_config(), "max_position_embeddings", None) or max_length
         model.use(Renderer(tokenizer, min(max_length, longest - model._position_offset), cut="right", end="force"))
         return model
@@ -183,14 +182,14 @@ class PreferenceModel(PreTrainedModel):
             raise RenderingError(f"this model was trained at tau {trained}, not {self.config.tau}; leave tau as saved")
         return self._renderer
 
-    def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **kwargs: Any) -> None:  # type: ignore[override]
         """Config, safetensors weights and tokenizer files into one folder."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if is_main_process and self._renderer is not None:
             self.renderer.tokenizer.save_pretrained(str(save_directory))
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a saved preference model with its tokenizer.
 
         Raises:
@@ -205,10 +204,11 @@ class PreferenceModel(PreTrainedModel):
                 raise CheckpointError(f"{path} holds no preference model; start one with PreferenceModel.from_backbone")
             kwargs.setdefault("attn_implementation", attention_for(config.backbone_config))  # type: ignore[arg-type]
             kwargs.setdefault("use_safetensors", True)
-            model, info = super().from_pretrained(path, *args, config=config, output_loading_info=True, **kwargs)
+            loaded: Any = super().from_pretrained(path, *args, config=config, output_loading_info=True, **kwargs)
         except (OSError, ValueError, RuntimeError, _safetensor_error()) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise CheckpointError(f"cannot load a preference model from {str(path)!r}: {first}") from error
+        model, info = loaded
         if info["missing_keys"]:
             some = sorted(info["missing_keys"])
             raise CheckpointError(f"{path} lacks {len(some)} weights, such as {some[0]}; it is not a whole checkpoint")
@@ -216,6 +216,11 @@ class PreferenceModel(PreTrainedModel):
         if saved is not None and (Path(path) / "tokenizer_config.json").exists():
             model.use(Renderer(load_tokenizer(path), saved["max_length"], saved["cut"], saved["end"]))
         return (model, info) if wants_info else model
+
+    @property
+    def train_whole(self) -> tuple[str, ...]:
+        """Modules that are trained in full beside adapters."""
+        return tuple(name for name in HEADS if hasattr(self, name))
 
     # ------------------------------------------------------------ from tokens to heads
 
