@@ -201,6 +201,29 @@ def main(config: Config) -> Result:
     return Result(run.path, last)
 
 
+def estimate(config: Config) -> Any:
+    """What ``--dry-run`` prints: sampling, reference passes and training of all rounds.
+
+    The preference model's own passes are not counted (it may be any Scorer); prompts and answers are taken to be as
+    long as the limits allow.
+    """
+    from align.selfplay.inputs import load_prompts
+    from launch.estimate import Estimate
+
+    shards = split_prompts(load_prompts(config.prompts), config)
+    total = sum(len(shard) for shard in shards)
+    answers = config.samples if config.mode == "all_k" else 2
+    out = Estimate()
+    out.add("prompts", str(total), f"{config.rounds} rounds of {len(shards[0])}, {config.samples} answers each")
+    tokens = total * (config.max_length + (config.samples - 1) * config.sampling.max_new_tokens)
+    out.forward("sampling", config.policy, tokens, config.max_length)
+    passes = 2 if config.anchor else 1
+    out.forward("reference", config.policy, passes * total * config.samples * config.max_length, config.max_length)
+    for t, shard in enumerate(shards, 1):
+        out.training(f"round {t}", config.policy, config.train, config.max_length, answers, len(shard))
+    return out
+
+
 def compare(
     config: Config, stages: Any, judge: Any, prompts: Sequence[Prompt], evaluations: Sequence[Any], describe: Any
 ) -> list[dict[str, Any]]:

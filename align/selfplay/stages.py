@@ -332,7 +332,7 @@ def save_merged(base: str, adapters: Path, target: Path, tokenizer: Any) -> None
 
     from launch.models import load_causal_lm, merge_lora
 
-    merge_lora(PeftModel.from_pretrained(load_causal_lm(base), str(adapters))).save_pretrained(target)  # type: ignore[arg-type]
+    merge_lora(PeftModel.from_pretrained(load_causal_lm(base), str(adapters))).save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 

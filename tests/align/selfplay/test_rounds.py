@@ -39,7 +39,8 @@ def config(policy: Path, folder: Path, **changes: Any) -> rounds.Config:
         describe=f"{HERE}:describe",
         eval_samples=8,
         prompt_split="all",
-        beta=0.1,
+        mode="all_k",
+        beta=0.2,
         sampling=Sampling(max_new_tokens=6),
         generate_batch=64,
         train=train,
@@ -68,7 +69,8 @@ def last_policy(folder: Path) -> Path:
 def test_dsppo_acceptance_6_end_to_end(char_policy: Path, tmp_path: Path, lam: float) -> None:
     """Three rounds against a rule-based game: the liked mark at least doubles, and pi_3 beats pi_0 in over 60 %.
 
-    SPPO (lambda 0) and DSPPO; thresholds of the first calibration, over three seeds, and frozen since.
+    SPPO (lambda 0) and DSPPO. Calibrated once over three seeds, both methods: the mark went from .23-.29 to .88-.93,
+    the win rate to .67-.71, malformed answers to .02-.09. Seed 0 is run here.
     """
     result = rounds.main(config(char_policy, tmp_path, lam=lam))
     rows = rows_of(tmp_path)
