@@ -10,11 +10,15 @@ As the game is over seven types, a policy is judged by its distribution over the
 duality gap) is a number and not an opinion. S_T and S_C are what `align.preference.game.decompose` gives back when
 types are uniform over the six well-formed ones.
 
-Questions are two-digit sums in which no column carries (``34+52=``). Held-out questions combine columns that were seen
-in training in pairs that were not, and a question and its mirror (``52+34=``) are on the same side of the split: what
-is tested is that a column is added wherever it stands, not that an unseen pair of digits can be added.
+Questions add three digits to at most nine (``2+0+5=``), so an answer is one digit. Held-out questions are held out with
+all their orders: ``5+2+0=`` is on the same side of the split. Wrong answers are off by one or two.
 
-    python -c "from tasks.worlds.styles import StylesWorld as W; w = W(); print(w.demonstrations(3, seed=0))"
+A language model that is to be aligned has read about right and wrong before anyone votes. Here the documents it learns
+from carry an editor's *note* behind the end of the answer, on its correctness or its style (`documents`); an answer is
+over before its note, so a policy never shows one. Without notes a model this small learns the styles and, at twenty
+times the cost, no correctness from votes (docs/log.md).
+
+    python -c "from tasks.worlds.styles import StylesWorld as W; w = W(); print(w.documents(3, seed=0))"
 """
 
 from __future__ import annotations
@@ -24,14 +28,15 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
 
 from launch.contracts import Prompt
 from launch.errors import DataError
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerFast
 
 STYLES = ("formal", "concise", "warm")
@@ -42,18 +47,35 @@ MALFORMED = len(TYPES) - 1
 
 _FORMS = {"formal": "It equals {}.", "concise": "{}", "warm": "Sure! {} :)"}
 _PATTERNS = {style: re.compile(re.escape(form).replace(r"\{\}", r"(\d+)")) for style, form in _FORMS.items()}
-_QUESTION = re.compile(r"(\d+)\+(\d+)=")
-_PIECES = ("<pad>", "<bos>", "<eos>", "<unk>", *"0123456789", "+", "=", "It", " equals", " ", ".", "Sure", "!", " :)")
-_SPLIT = r"\d|\+|=| :\)| [a-z]+| |[A-Z][a-z]+|[.!]"
+_QUESTION = re.compile(r"(\d)\+(\d)\+(\d)=")
+NOTES = ("<right>", "<wrong>", *(f"<{style}>" for style in STYLES))
+_PIECES = (
+    "<pad>",
+    "<bos>",
+    "<eos>",
+    "<unk>",
+    *NOTES,
+    *"0123456789",
+    "+",
+    "=",
+    "It",
+    " equals",
+    " ",
+    ".",
+    "Sure",
+    "!",
+    " :)",
+)
+_SPLIT = r"<[a-z]+>|\d|\+|=| :\)| [a-z]+| |[A-Z][a-z]+|[.!]"
 
 
 class TrueScores(NamedTuple):
     """The true game among K answers to one prompt; all float64 [K, K], rows against columns."""
 
-    S: torch.Tensor
-    S_T: torch.Tensor
-    S_C: torch.Tensor
-    P: torch.Tensor
+    S: np.ndarray
+    S_T: np.ndarray
+    S_C: np.ndarray
+    P: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -72,8 +94,8 @@ class StylesWorld:
     """Share of demonstrations that are right."""
     start_styles: tuple[float, float, float] = (0.45, 0.45, 0.10)
     """Shares of formal, concise and warm among the demonstrations."""
-    test_share: float = 0.15
-    """Share of (unordered) questions that are held out."""
+    test_share: float = 0.2
+    """Share of questions that are held out."""
     name: str = "styles"
 
     # ------------------------------------------------------------ text
@@ -97,21 +119,20 @@ class StylesWorld:
         )
 
     def prompts(self, split: Literal["train", "test"]) -> list[str]:
-        """All questions of a split, in a fixed order. 1,980 in all; the splits share no sum of the same two numbers."""
+        """All questions of a split, in a fixed order; 220 in all."""
         if split not in ("train", "test"):
             raise DataError(f"the styles world has no split {split!r}: ask for 'train' or 'test'")
-        tens = [(a, b) for a in range(1, 10) for b in range(1, 10) if a + b <= 9]
-        units = [(a, b) for a in range(10) for b in range(10) if a + b <= 9]
-        pairs = [(10 * a + c, 10 * b + d) for a, b in tens for c, d in units]
-        return [f"{a}+{b}=" for a, b in pairs if (_position(a, b) < self.test_share) == (split == "test")]
+        digits = product(range(10), repeat=3)
+        questions = [f"{a}+{b}+{c}=" for a, b, c in digits if a + b + c <= 9]
+        return [q for q in questions if (_position(q) < self.test_share) == (split == "test")]
 
     @staticmethod
     def answer(prompt: str) -> int:
         """The true sum. Raises DataError for anything that is not a question of this world."""
         match = _QUESTION.fullmatch(prompt)
         if match is None:
-            raise DataError(f"{prompt!r} is not a question of the styles world: write it like '34+52='")
-        return int(match[1]) + int(match[2])
+            raise DataError(f"{prompt!r} is not a question of the styles world: write it like '2+0+5='")
+        return sum(map(int, match.groups()))
 
     @staticmethod
     def render(value: int, style: str) -> str:
@@ -121,13 +142,9 @@ class StylesWorld:
         return _FORMS[style].format(value)
 
     def wrong(self, prompt: str, rng: random.Random) -> int:
-        """A plausible error: one column of the true sum off by one or two."""
-        digits = [int(d) for d in str(self.answer(prompt))]
-        column = rng.randrange(len(digits))
-        lowest = 1 if column == 0 else 0  # no leading zero
-        near = [v for d in (-2, -1, 1, 2) if lowest <= (v := digits[column] + d) <= 9]
-        digits[column] = rng.choice(near)
-        return int("".join(map(str, digits)))
+        """A plausible error: the true sum off by one or two, and still a digit."""
+        true = self.answer(prompt)
+        return rng.choice([true + d for d in (-2, -1, 1, 2) if 0 <= true + d <= 9])
 
     def demonstrations(self, count: int, seed: int) -> list[dict[str, str]]:
         """`count` rows {"prompt", "response"} over the training questions, right with probability `start_right`."""
@@ -139,6 +156,16 @@ class StylesWorld:
             value = self.answer(prompt) if rng.random() < self.start_right else self.wrong(prompt, rng)
             style = rng.choices(STYLES, weights=self.start_styles)[0]
             rows.append({"prompt": prompt, "response": self.render(value, style)})
+        return rows
+
+    def documents(self, count: int, seed: int) -> list[dict[str, str]]:
+        """Demonstrations with an editor's true "note" each: on correctness (two in three) or on style."""
+        rng = random.Random(f"notes-{seed}")
+        rows = []
+        for row in self.demonstrations(count, seed):
+            truth = self.describe(**row)
+            value = "<right>" if truth["right"] else "<wrong>"
+            rows.append({**row, "note": value if rng.random() < 2 / 3 else f"<{truth['style']}>"})
         return rows
 
     # ------------------------------------------------------------ truth
@@ -155,17 +182,15 @@ class StylesWorld:
 
     def game(self) -> TrueScores:
         """The whole true game over `TYPES`, float64 [7, 7]."""
-        import torch
-
-        strength = torch.tensor([self.right] * 3 + [0.0] * 3 + [-self.right], dtype=torch.float64)
+        strength = np.array([self.right] * 3 + [0.0] * 3 + [-self.right])
         S_T = strength[:, None] - strength[None, :]
-        S_C = torch.zeros_like(S_T)
+        S_C = np.zeros_like(S_T)
         for i in range(MALFORMED):
             for j in range(MALFORMED):
                 step = (j - i) % len(STYLES)  # 1: j is the style that i beats
                 S_C[i, j] = self.cycle * (0.0, 1.0, -1.0)[step]
         S = S_T + S_C
-        return TrueScores(S, S_T, S_C, torch.sigmoid(S))
+        return TrueScores(S, S_T, S_C, 1 / (1 + np.exp(-S)))
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> TrueScores:
         """The true game among K answers (a Scorer)."""
@@ -190,7 +215,7 @@ class StylesWorld:
         return rows
 
 
-def _position(a: int, b: int) -> float:
-    """A number in [0, 1) for the unordered pair of operands, the same on every machine and in every process."""
-    low, high = min(a, b), max(a, b)
-    return int.from_bytes(hashlib.sha256(f"{low}+{high}".encode()).digest()[:4], "big") / 2**32
+def _position(question: str) -> float:
+    """A number in [0, 1) for the unordered digits, the same on every machine and in every process."""
+    digits = "".join(sorted(question))
+    return int.from_bytes(hashlib.sha256(digits.encode()).digest()[:4], "big") / 2**32
