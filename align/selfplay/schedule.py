@@ -3,8 +3,8 @@
 DSPPO ("Transitivity Meets Cyclicity", arXiv 2605.17342, section 5) plays round t against the game
 s_t = (1 + w_t) S_T + (1 - w_t) S_C with w_t = lambda / sqrt(t), so early rounds follow the ranking and later rounds
 the whole game S = S_T + S_C. SPPO is lambda = 0. The other decays are the paper's alternatives, reported there as not
-consistently better; Theorem 5.3 needs mean_t |w_t| = O(1 / sqrt(T)), which only `inv_sqrt` and `constant` have
-(1/t^(1/3) has O(T^(-1/3)); sin(pi/2t) has O(log T / T) and so satisfies it too).
+consistently better. Theorem 5.3 needs mean_t |w_t| = O(1/sqrt T): 1/sqrt t and sin(pi/2t), with log T / T, have it,
+t^(-1/3), with T^(-1/3), has not.
 
 >>> coefficients(1), coefficients(4)
 ((2.0, 0.0), (1.5, 0.5))
