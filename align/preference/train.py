@@ -1,0 +1,199 @@
+"""The preference recipe: train a BT, GPM or HRC model on judged answers, and measure it on prompts held out.
+
+    arbiter run align/preference_hrc_small data.path=pairs.jsonl run.folder=runs/hrc
+
+The run folder holds the model in checkpoints/preference/final, the held-out accuracy in metrics.jsonl (stage
+"evaluation": all pairs, and those on cycles apart), and games of held-out prompts in artifacts/scores-*.json.
+
+Left out: sweeps over seeds and sizes (see benchmarks), and a separate learning rate for the heads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from align.preference.accuracy import pair_accuracy
+from align.preference.batch import sequences
+from align.preference.config import Kind, Pooling, PreferenceConfig
+from align.preference.data import DataOptions, load_groups
+from align.preference.heads import Gate
+from align.preference.model import PreferenceModel
+from align.preference.objective import PreferenceObjective
+from align.preference.score import Scores
+from launch.contracts import Result
+from launch.options import RunOptions, TrainOptions
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 6
+"""Held-out games that are written for the report."""
+
+
+@dataclass
+class ModelOptions:
+    """What is trained; symbols as in docs/preference.md."""
+
+    path: str
+    """Backbone: folder or hub name of any causal or bidirectional encoder."""
+    kind: Kind = "hrc"
+    dims: int = 4
+    """2d, width of the cyclic embedding: 4 is written "4" for gpm and "4+1" for hrc; bt ignores it."""
+    tau: float = 0.1
+    """Temperature that divides the whole score."""
+    delta: float = 5.0
+    """Bound of r."""
+    c1: float = 1.0
+    """Weight of the ranking part."""
+    c2: float = 1.0
+    """Weight of the cyclic part."""
+    gate: Gate | None = None
+    """None: softplus for hrc, softmax for gpm."""
+    lambda_sq_max: float = 10.0
+    """Cap of the gate's weights."""
+    unit_norm: bool = True
+    clip: bool = True
+    pooling: Pooling | None = None
+    """None: last token for causal backbones, masked mean for bidirectional ones."""
+    max_length: int = 2048
+    """Tokens of prompt and answer together; more is cut on the right, and counted."""
+    attention: str | None = None
+    """Attention kernel; None: the one that is right for the backbone."""
+
+    def __post_init__(self) -> None:
+        PreferenceConfig(
+            kind=self.kind, dims=self.dims, tau=float(self.tau), delta=float(self.delta),
+            gate=self.gate or "softplus", lambda_sq_max=float(self.lambda_sq_max),
+        )  # fmt: skip
+        warning = dominance_warning(self)
+        if warning:
+            logger.warning(warning)
+
+    def build(self, train: TrainOptions, seed: int) -> PreferenceModel:
+        """New heads on the pretrained backbone. A backbone that is trained has fp32 weights, a frozen one as computed."""
+        return PreferenceModel.from_backbone(
+            self.path,
+            kind=self.kind,
+            dims=self.dims,
+            tau=self.tau,
+            delta=self.delta,
+            c1=self.c1,
+            c2=self.c2,
+            gate=self.gate,
+            lambda_sq_max=self.lambda_sq_max,
+            unit_norm=self.unit_norm,
+            clip=self.clip,
+            pooling=self.pooling,
+            max_length=self.max_length,
+            precision=train.precision if train.lora is not None else "fp32",
+            quantization=train.quantization,
+            attention=self.attention,
+            seed=seed,
+        )
+
+
+@dataclass
+class Config:
+    """Training of one preference model."""
+
+    model: ModelOptions
+    data: DataOptions
+    train: TrainOptions = field(default_factory=lambda: TrainOptions(epochs=2.0))
+    score_batch: int = 16
+    """Sequences per forward when held-out prompts are scored; changes no score."""
+    run: RunOptions = field(default_factory=lambda: RunOptions(folder="runs/preference"))
+
+
+def main(config: Config) -> Result:
+    """Train, evaluate, and leave everything in the run folder.
+
+    Returns:
+        The folder; metrics `accuracy` on held-out pairs with a 95 % Wilson interval (`_low`, `_high`, `_count`),
+        `accuracy_cyclic` and `accuracy_acyclic` likewise, and the mean `cyclicity` and `leak` of held-out games.
+    """
+    from launch import runtime
+    from launch.config import resolve
+    from launch.runfolder import RunFolder
+    from launch.trainer import fit
+
+    run = RunFolder(config.run.folder, config.run.fresh).open(resolve(config), config.run.seed)
+    train, test = load_groups(config.data)
+    run.fingerprint_data("train", train)
+    run.fingerprint_data("test", test)
+    model = config.model.build(config.train, config.run.seed)
+    objective = PreferenceObjective(model.renderer, model.config)
+    if runtime.is_main():
+        count_cut(model, train, config.model.max_length)
+    judged = [group for group in test if group["winners"]]
+    fitted = fit(
+        model, objective, train, options=config.train, run=run, name="preference", seed=config.run.seed,
+        evaluate=judged or None, tokenizer=model.renderer.tokenizer, report_to=config.run.report_to,
+    )  # fmt: skip
+    metrics: dict[str, float] = dict(fitted.metrics)
+    if runtime.is_main() and judged:
+        with run.timing("evaluation"):
+            scores = model.score_many([(g["prompt"], g["responses"]) for g in judged], config.score_batch)
+        metrics.update(pair_accuracy(judged, scores).metrics())
+        metrics["cyclicity"] = sum(s.cyclicity for s in scores) / len(scores)
+        metrics["leak"] = sum(s.leak for s in scores) / len(scores)
+        run.log({"stage": "evaluation", "step": fitted.steps, **metrics})
+        name = f"{config.model.kind} {config.model.dims}" if config.model.kind != "bt" else "bt"
+        for number, (group, s) in enumerate(most_telling(judged, scores)):
+            run.artifact(f"scores-{number}", game_artifact(group, s, name))
+    runtime.barrier()
+    return Result(run.path, metrics)
+
+
+def estimate(config: Config) -> Any:
+    """What ``--dry-run`` prints. Data that are not on this machine count as pairs of unknown number."""
+    from launch.estimate import Estimate
+
+    examples, answers = None, 2
+    paths = [config.data.path] if isinstance(config.data.path, str) else config.data.path
+    if all(path and Path(path).exists() for path in paths):
+        groups, _ = load_groups(config.data)
+        examples, answers = len(groups), max(2, round(sum(len(g["responses"]) for g in groups) / len(groups)))
+    out = Estimate()
+    out.training("preference", config.model.path, config.train, config.model.max_length, answers, examples, head=False)
+    return out
+
+
+def dominance_warning(model: ModelOptions) -> str | None:
+    """A line if an answer that beats a whole cycle may be out of reach (Theorem 4.7), else None.
+
+    Dominance over any cycle needs C1 (r* - r) > C2 lambda^2, and r* - r is at most 2 delta.
+    """
+    if model.kind != "hrc" or not model.clip:
+        return None
+    reach, cycle = 2 * model.delta * model.c1, model.c2 * model.lambda_sq_max
+    if reach > cycle:
+        return None
+    return (
+        f"2 delta C1 = {reach:g} does not exceed C2 lambda_sq_max = {cycle:g}: no answer could beat a cycle of full "
+        "strength (Theorem 4.7); lower model.lambda_sq_max or raise model.delta"
+    )
+
+
+def count_cut(model: PreferenceModel, groups: Sequence[dict[str, Any]], max_length: int) -> int:
+    """How many sequences lose tokens to the length limit; said in the log when there are any."""
+    plan = sequences(model.renderer, [(g["prompt"], g["responses"]) for g in groups], model.config.pooling)  # type: ignore[arg-type]
+    if plan.cut:
+        logger.warning(
+            "%d of %d sequences are longer than %d tokens and are cut on the right; raise model.max_length to keep them",
+            plan.cut, len(plan.ids), min(max_length, model.renderer.max_length),
+        )  # fmt: skip
+    return plan.cut
+
+
+def most_telling(groups: Sequence[dict[str, Any]], scores: Sequence[Scores]) -> list[tuple[dict[str, Any], Scores]]:
+    """The games with most answers, and among those the most cyclic: at most SHOWN."""
+    order = sorted(range(len(groups)), key=lambda g: (-min(len(scores[g].S), 4), -scores[g].cyclicity))
+    return [(groups[g], scores[g]) for g in order[:SHOWN]]
+
+
+def game_artifact(group: dict[str, Any], scores: Scores, model: str) -> dict[str, Any]:
+    """One game as ``align.report`` reads it."""
+    return {"prompt": group["prompt"], "responses": list(group["responses"]), "model": model, **scores.to_dict()}
