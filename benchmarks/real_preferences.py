@@ -49,11 +49,11 @@ class Items:
 def main(names: Sequence[str]) -> None:
     begun = time.time()
     sets = features.corpora()
-    train, valid, tests, lengths = arrange(sets)
+    train, valid, tests, shape = arrange(sets)
     results: dict[str, Any] = {"tests": {name: _size(items) for name, items in tests.items()}, "backbones": {}}
     results["baselines"] = {
         name: {test: interval(items, right) for test, (items, right) in found.items()}
-        for name, found in baselines(train, tests, lengths).items()
+        for name, found in baselines(train, tests, shape).items()
     }
     known = features.backbones()
     for name in names or known:
@@ -82,13 +82,13 @@ def main(names: Sequence[str]) -> None:
 
 
 def arrange(sets: dict[str, list[Judged]]) -> tuple[Pairs, Pairs, dict[str, Items], np.ndarray]:
-    """Training and validation pairs, the tests, and the length in characters of every answer (all sets in a row)."""
+    """Training and validation pairs, the tests, and `surface` [N, 3] of every answer (all sets in a row)."""
     first_answer, first_prompt, answers, prompts = {}, {}, 0, 0
     for name, rows in sets.items():
         first_answer[name], first_prompt[name] = answers, prompts
         answers += sum(len(row.responses) for row in rows)
         prompts += len(rows)
-    lengths = np.array([len(text) for rows in sets.values() for row in rows for text in row.responses])
+    shape = np.array([surface(text) for rows in sets.values() for row in rows for text in row.responses])
     elsewhere = {prompt_key(row.prompt) for name, rows in sets.items() if name not in TRAIN_SETS for row in rows}
 
     def pairs(name: str, chosen: set[str], votes: str = "majority", judges: Sequence[str] = ()) -> tuple:
@@ -121,7 +121,7 @@ def arrange(sets: dict[str, list[Judged]]) -> tuple[Pairs, Pairs, dict[str, Item
         cyclic, rest = triples(sets["pandalm"], judges, first_answer["pandalm"], first_prompt["pandalm"])
         tests[f"pandalm cyclic triples ({title})"], tests[f"pandalm other triples ({title})"] = cyclic, rest
     train, valid = (Pairs(*(np.concatenate(column) for column in zip(*sides[s], strict=True))) for s in sides)
-    return train, valid, tests, lengths
+    return train, valid, tests, shape
 
 
 def triples(rows: Sequence[Judged], judges: Sequence[str], answer: int, prompt: int) -> tuple[Items, Items]:
@@ -166,24 +166,27 @@ def correct(scores: np.ndarray) -> np.ndarray:
     return (scores > 0) + 0.5 * (scores == 0)
 
 
-def baselines(train: Pairs, tests: dict[str, Items], lengths: np.ndarray) -> dict[str, dict[str, tuple]]:
-    """Longer wins, shorter wins, a coin, and a logistic regression on the difference of log lengths and its cube."""
+def surface(text: str) -> list[float]:
+    """What can be seen of an answer without reading it: log of characters, of lines, and of digits."""
+    counts = len(text), text.count("\n"), sum(letter.isdigit() for letter in text)
+    return [float(np.log1p(count)) for count in counts]
+
+
+def baselines(train: Pairs, tests: dict[str, Items], shape: np.ndarray) -> dict[str, dict[str, tuple]]:
+    """Longer wins, shorter wins, a coin, and a logistic regression on the difference of `surface`."""
     from scipy.optimize import minimize
 
-    size = np.log1p(lengths)
-
     def inputs(pairs: Any) -> np.ndarray:
-        d = size[pairs.winner] - size[pairs.loser]
-        return np.stack([d, d**3], 1)
+        return shape[pairs.winner] - shape[pairs.loser]
 
     X = inputs(train)
     loss = lambda w: (train.weight * np.logaddexp(0, -X @ w)).sum() / train.weight.sum()  # noqa: E731
-    coefficients = minimize(loss, np.zeros(2)).x
+    coefficients = minimize(loss, np.zeros(shape.shape[1])).x
     chance = np.random.default_rng(0)
     scores = {
         "longer answer": lambda items: inputs(items)[:, 0],
         "shorter answer": lambda items: -inputs(items)[:, 0],
-        "logistic on length": lambda items: inputs(items) @ coefficients,
+        "logistic on characters, lines, digits": lambda items: inputs(items) @ coefficients,
         "coin": lambda items: chance.normal(size=len(items.winner)),
     }
     return {
@@ -242,10 +245,10 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Preference models on real answers (frozen backbones)",
         "",
-        "Heads of `align.preference` on the states of two real pretrained backbones that stay frozen (all-MiniLM-L6-v2:",
-        "128 tokens, stories260K: 512). Trained on arena_bench_v1, hh_rlhf and auto_j together, with equal total weight;",
-        f"tau 0.1, delta 5; {results['seeds']} seeds. Accuracy over pairs in per cent, with 95 % intervals over prompts",
-        "and seeds.",
+        "Heads of `align.preference` on the states of two real pretrained backbones that stay frozen",
+        "(all-MiniLM-L6-v2: 128 tokens, stories260K: 512). Trained on arena_bench_v1, hh_rlhf and auto_j together,",
+        f"with equal total weight; tau 0.1, delta 5; {results['seeds']} seeds. Accuracy over pairs in per cent, with",
+        "95 % intervals over prompts and seeds.",
         "",
         f"`{results['command']}` ({results['seconds']} s with cached states, {results['machine']['cores']} cores,",
         f"torch {results['machine']['torch']}, commit {results['machine']['commit'][:10]}).",
