@@ -123,25 +123,28 @@ def recipe_names() -> dict[str, str]:
 
 def find_recipe(name: Any, where: str = "recipe") -> types.ModuleType:
     """Import the recipe called `name` (entry point or dotted module). Raises ConfigError with the nearest name."""
-    known = recipe_names()
-    target = known.get(name, name)
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = (
-        f"did you mean {near[0]!r}?" if near else f"recipes: {', '.join(known) or 'none installed'}, or a dotted module"
-    )
-    if not isinstance(target, str) or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", target):
-        raise ConfigError(f"{where}: recipe {name!r} is not a name; {hint}")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_]\w*)*", name):
+        raise ConfigError(f"{where}: recipe = {yamltree.kind_name(name)} is not a name; {_known_recipes('')}")
+    # A dotted name needs no look at the metadata of everything installed, which takes a while.
+    target = name if "." in name else recipe_names().get(name, name)
     try:
         module = importlib.import_module(target)
     except ModuleNotFoundError as error:
         if error.name and (target == error.name or target.startswith(error.name + ".")):
-            raise ConfigError(f"{where}: no recipe {name!r}; {hint}") from error
+            raise ConfigError(f"{where}: no recipe {name!r}; {_known_recipes(name)}") from error
         raise ConfigError(
             f"{where}: recipe {name!r} needs the module {error.name!r}, which is not installed; see `arbiter doctor`"
         ) from error
     if not dataclasses.is_dataclass(getattr(module, "Config", None)) or not callable(getattr(module, "main", None)):
         raise ConfigError(f"{where}: module {target!r} is no recipe: it needs a dataclass `Config` and `main(config)`")
     return module
+
+
+def _known_recipes(name: str) -> str:
+    known = recipe_names()
+    near = difflib.get_close_matches(name, known, n=1)
+    listed = ", ".join(known) or "none installed"
+    return f"did you mean {near[0]!r}?" if near else f"recipes: {listed}, or a dotted module"
 
 
 def _take_recipe(root: Value) -> types.ModuleType:
@@ -153,11 +156,14 @@ def _take_recipe(root: Value) -> types.ModuleType:
 
 def _recipe_of(kind: type) -> str | None:
     """Dotted module of the recipe whose Config is `kind`; a Config may also live beside its recipe."""
-    for name in (kind.__module__, *recipe_names().values()):
+
+    def is_home(name: str) -> bool:
         module = sys.modules.get(name)
-        if getattr(module, "Config", None) is kind and hasattr(module, "main"):
-            return name
-    return None
+        return getattr(module, "Config", None) is kind and hasattr(module, "main")
+
+    if is_home(kind.__module__):
+        return kind.__module__
+    return next(filter(is_home, recipe_names().values()), None)
 
 
 # ---------------------------------------------------------------- types
