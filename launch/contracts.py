@@ -53,7 +53,7 @@ class Loss(NamedTuple):
 
     total: torch.Tensor
     """Scalar, fp32: the SUM of the loss over the batch's units."""
-    count: torch.Tensor | float
+    count: torch.Tensor | float  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     """How many units `total` sums over; equals the batch's own ``"count"``."""
     metrics: dict[str, torch.Tensor | float]
     """Sums over the same units (the trainer divides them by `count`), detached."""
