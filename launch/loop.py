@@ -38,7 +38,7 @@ from launch.guard import FP16_PATIENCE, diagnose
 from launch.options import TrainOptions
 from launch.order import Deal, loader, stable_seed
 from launch.runfolder import RunFolder, write_json
-from launch.weights import save_weights
+from launch.weights import is_adapted, save_weights
 
 
 class ObjectiveModule(nn.Module):
@@ -117,11 +117,12 @@ class Trainer(transformers.Trainer):
         """The micro-batches of one step, and the count that its loss is divided by."""
         if self._window == [] and self.clock.seconds == {}:
             self._started = (self.state.global_step, time.perf_counter())
+        seed_everything(self._step_seed())  # a collator may draw …
         with self.clock.stage("data"):
             batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
             self._window, self._losses = batches, []
             total = self._summed_count(batches, device)
-        seed_everything(self._step_seed())
+        seed_everything(self._step_seed())  # … which must not shift dropout
         return batches, total
 
     def _summed_count(self, batches: list[dict[str, Any]], device: torch.device) -> float:
@@ -303,8 +304,10 @@ class Trainer(transformers.Trainer):
         if runtime.is_main():
             try:
                 existing = temporary if self.is_deepspeed_enabled and training else None
-                with checkpoint.writing(target, _bytes(state, optimizer), existing) as folder:
-                    save_weights(self.objective_module.model, folder, state if self.sharded else None)
+                with checkpoint.writing(target, self._needed(state, optimizer), existing) as folder:
+                    save_weights(
+                        self.objective_module.model, folder, state if self.sharded else None, with_base=not training
+                    )
                     if self.tokenizer is not None:
                         self.tokenizer.save_pretrained(folder)
                     write_json(folder / checkpoint.FACTS, {**self.facts, **(note or {})})
@@ -313,6 +316,12 @@ class Trainer(transformers.Trainer):
             except CheckpointError as failed:
                 error = failed
         runtime.raise_together(error)
+
+    def _needed(self, state: dict[str, torch.Tensor] | None, optimizer: dict[str, Any] | None) -> int:
+        """Bytes that a checkpoint takes, about; of an adapted model only what is trained is written."""
+        if is_adapted(self.objective_module.model):
+            state = {n: p for n, p in self.objective_module.named_parameters() if p.requires_grad}
+        return _bytes(state, optimizer)
 
     def _whole_state(self, training: bool) -> tuple[dict[str, torch.Tensor] | None, dict[str, Any] | None]:
         if self.is_deepspeed_enabled:
@@ -326,7 +335,8 @@ class Trainer(transformers.Trainer):
     def _write_training_state(self, folder: Path, optimizer: dict[str, Any] | None) -> None:
         if optimizer is not None:
             torch.save(optimizer, folder / "optimizer.pt")
-            torch.save(self.lr_scheduler.state_dict(), folder / "scheduler.pt")
+            schedule: Any = self.lr_scheduler
+            torch.save(schedule.state_dict(), folder / "scheduler.pt")
         self._save_scaler(str(folder))
         self.state.save_to_json(str(folder / "trainer_state.json"))
 
@@ -342,7 +352,8 @@ class Trainer(transformers.Trainer):
             sharding.load_full_optimizer(self.objective_module, plain, state if runtime.is_main() else {})
         else:
             plain.load_state_dict(state)
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
+        schedule: Any = self.lr_scheduler
+        schedule.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", weights_only=True))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing: random numbers are seeded anew at every step from (seed, step, rank)."""

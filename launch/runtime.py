@@ -39,7 +39,7 @@ def prepare_environment() -> None:
 def _has_cuda_device() -> bool:
     if os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1"):
         return False
-    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
 # ---------------------------------------------------------------- the process group

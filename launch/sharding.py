@@ -57,7 +57,7 @@ def own_sharding() -> None:
 
 def blocks(module: nn.Module) -> list[nn.Module]:
     """The repeated layers of a transformer, by the class names that transformers says must not be split."""
-    names = set()
+    names: set[str] = set()
     for part in module.modules():
         names.update(getattr(part, "_no_split_modules", None) or [])
     return [part for part in module.modules() if type(part).__name__ in names]
@@ -67,7 +67,10 @@ def full_weights(module: nn.Module) -> dict[str, torch.Tensor]:
     """Whole weights on the CPU of the main process, {} elsewhere. Every rank must call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    return get_model_state_dict(module, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    state: dict[str, Any] = get_model_state_dict(
+        module, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
+    return state
 
 
 def full_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -261,7 +261,7 @@ def _found(folder: Path, facts: dict[str, Any]) -> tuple[Path | None, Path | Non
 @contextmanager
 def _training_mode(model: Any, options: TrainOptions) -> Iterator[None]:
     """No cache, gradient checkpointing if asked; eval mode and the old settings afterwards."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     cached = getattr(config, "use_cache", None)
     if cached is not None:
         config.use_cache = False

@@ -23,13 +23,16 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
 
 
-def save_weights(model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+def save_weights(
+    model: Any, folder: Path, state: dict[str, torch.Tensor] | None = None, with_base: bool = True
+) -> None:
     """Write `model` into `folder`.
 
     Args:
         model: the model, unwrapped.
         folder: exists.
         state: whole weights by the model's own names, when its parameters are shards; None takes the model's.
+        with_base: adapters: also keep a base that no folder or hub name holds.
     """
     from transformers import PreTrainedModel
     from transformers.utils import logging
@@ -37,7 +40,8 @@ def save_weights(model: Any, folder: Path, state: dict[str, torch.Tensor] | None
     logging.disable_progress_bar()  # of shards: one line a checkpoint would tear the trainer's own bar
     if is_adapted(model):
         model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
-        _save_base(model, folder, state)
+        if with_base:
+            _save_base(model, folder, state)
     elif isinstance(model, PreTrainedModel):
         model.save_pretrained(folder) if state is None else model.save_pretrained(
             folder, state_dict=untied(model, state)
@@ -66,7 +70,7 @@ def load_weights(model: Any, folder: Path) -> None:
             from peft.utils import load_peft_weights, set_peft_model_state_dict
 
             device = str(next(model.parameters()).device)
-            result = set_peft_model_state_dict(model, load_peft_weights(str(folder), device=device))
+            result: Any = set_peft_model_state_dict(model, load_peft_weights(str(folder), device=device))
             if result.unexpected_keys:
                 raise CheckpointError(f"{folder}: adapter weights that the model lacks: {result.unexpected_keys[0]} …")
         elif isinstance(model, PreTrainedModel) or hasattr(type(model), "from_pretrained"):

@@ -214,13 +214,13 @@ def test_guard_names_the_module_and_keeps_the_weights(tmp_path: Path) -> None:
 def test_guard_names_a_bad_parameter(tmp_path: Path) -> None:
     model = llama()
     model.model.norm.weight.data[3] = float("inf")
-    with pytest.raises(NonFiniteError, match="parameter model.norm.weight is not finite"):
+    with pytest.raises(NonFiniteError, match=r"parameter model\.norm.weight is not finite"):
         fit_toy(tmp_path, model=model)
 
 
 def test_guard_names_the_loss_itself(tmp_path: Path) -> None:
     """Every module's output is finite; the objective's own logarithm of zero is not."""
-    with pytest.raises(NonFiniteError, match="step 1: .*objective's own arithmetic"):
+    with pytest.raises(NonFiniteError, match=r"step 1: .*objective's own arithmetic"):
         fit_toy(tmp_path, objective=Wrong("log of zero"))
 
 
@@ -263,7 +263,7 @@ def test_rows_say_all_that_is_promised(tmp_path: Path) -> None:
 
 
 def test_averages_weigh_by_count() -> None:
-    """Ranks report 6 over 3 units and 2 over 1: (6 + 2) / (3 + 1) = 2; tokens add up, the slowest rank's seconds count."""
+    """Ranks report 6 over 3 units and 2 over 1: (6 + 2) / (3 + 1) = 2; tokens add up, the slowest rank times."""
     facts = [
         {"sums": {"x": (6.0, 3.0)}, "tokens": 10.0, "seconds": 2.0},
         {"sums": {"x": (2.0, 1.0), "y": (5.0, 2.0)}, "tokens": 30.0, "seconds": 4.0},
