@@ -235,7 +235,8 @@ def _times(run: RunFolder) -> list[Section]:
         shown[f"{len(names) - 14} others"] = sum(seconds[name] for name in names[14:])
     total = sum(seconds.values())
     chart = plots.bar_chart(list(shown.values()), list(shown), "seconds per stage")
-    longest = f"{names[0]} takes {100 * seconds[names[0]] / total:.0f} % of {plots.number(round(total, 1))} s"
+    share = 100 * seconds[names[0]] / total if total else 0.0
+    longest = f"{names[0]} takes {share:.0f} % of {plots.number(round(total, 1))} s"
     return [Section("Time", figure("Seconds per stage", chart, f"{longest}. Stages inside one another count in each."))]
 
 

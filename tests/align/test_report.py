@@ -47,7 +47,7 @@ def test_no_artifacts_no_sections(tmp_path):
 
 def test_every_entry_of_the_three_matrices_is_drawn_and_written(tmp_path):
     run = RunFolder(tmp_path)
-    f = np.array([0.5, 0.25, -0.75])
+    f = np.array([0.2, 0.1, -0.3])
     angles = 2 * np.pi * np.arange(3) / 3
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     made = game(f[:, None] - f[None, :], RPS, vectors=vectors.tolist())
