@@ -73,7 +73,7 @@ class ModelOptions:
             logger.warning(warning)
 
     def build(self, train: TrainOptions, seed: int) -> PreferenceModel:
-        """New heads on the pretrained backbone. A backbone that is trained has fp32 weights, a frozen one as computed."""
+        """New heads on the pretrained backbone. Weights that are trained are fp32, frozen ones as computed with."""
         return PreferenceModel.from_backbone(
             self.path,
             kind=self.kind,
@@ -182,7 +182,7 @@ def count_cut(model: PreferenceModel, groups: Sequence[dict[str, Any]], max_leng
     plan = sequences(model.renderer, [(g["prompt"], g["responses"]) for g in groups], model.config.pooling)  # type: ignore[arg-type]
     if plan.cut:
         logger.warning(
-            "%d of %d sequences are longer than %d tokens and are cut on the right; raise model.max_length to keep them",
+            "%d of %d sequences exceed %d tokens and are cut on the right; raise model.max_length to keep them",
             plan.cut, len(plan.ids), min(max_length, model.renderer.max_length),
         )  # fmt: skip
     return plan.cut
