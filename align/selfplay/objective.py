@@ -37,17 +37,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
+from align.selfplay.pairs import LossName, check_mode
 from align.selfplay.winrate import TARGET_CLAMP
 from launch.contracts import Completion, Loss
 from launch.errors import ConfigError, DataError
 from launch.logprob import completion_logprobs
 from launch.rendering import Renderer, pad
 
-LossName = Literal["sppo", "sppo_single", "sppo_hard", "gpo"]
 Tensor = torch.Tensor
 
 
@@ -104,16 +104,6 @@ def targets(row: Mapping[str, Any], loss: LossName, mode: str, beta: float) -> t
     if loss == "sppo_hard":
         return [w, l], [0.5 / beta, -0.5 / beta]
     return [w, l], [every[w], every[l]]
-
-
-def check_mode(loss: str, mode: str) -> None:
-    """Raise ConfigError for an unknown loss or mode, or a combination without a meaning."""
-    if loss not in get_args(LossName):
-        raise ConfigError(f"loss {loss!r} is not known; choose one of {', '.join(get_args(LossName))}", "loss")
-    if mode not in ("pair", "all_k"):
-        raise ConfigError(f"mode {mode!r} is not known; choose pair or all_k", "mode")
-    if mode == "all_k" and loss in ("sppo_single", "sppo_hard"):
-        raise ConfigError(f"loss {loss} is about one pair and has no targets for all K; use sppo or gpo", "mode")
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from align.selfplay.winrate import mean_scores, probabilities, rank_values, win_rates
 from launch.contracts import Completion, Prompt
-from launch.errors import DataError
+from launch.errors import ConfigError, DataError
 
 Mode = Literal["pair", "all_k"]
+LossName = Literal["sppo", "sppo_single", "sppo_hard", "gpo"]
 Row = dict[str, Any]
 
 
@@ -173,6 +174,16 @@ def build_pairs(
         else:
             dataset.rows.append(row)
     return dataset
+
+
+def check_mode(loss: str, mode: str) -> None:
+    """Raise ConfigError for an unknown loss or mode, or a combination without a meaning."""
+    if loss not in get_args(LossName):
+        raise ConfigError(f"loss {loss!r} is not known; choose one of {', '.join(get_args(LossName))}", "loss")
+    if mode not in ("pair", "all_k"):
+        raise ConfigError(f"mode {mode!r} is not known; choose pair or all_k", "mode")
+    if mode == "all_k" and loss in ("sppo_single", "sppo_hard"):
+        raise ConfigError(f"loss {loss} is about one pair and has no targets for all K; use sppo or gpo", "mode")
 
 
 def trl_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from align.selfplay.objective import LossName, check_mode
-from align.selfplay.pairs import Mode, PairDataset, build_pairs
+from align.selfplay.pairs import LossName, Mode, PairDataset, build_pairs, check_mode
 from align.selfplay.schedule import SCHEDULES, ScheduleName, mixed_scores
 from launch.contracts import Generator, Prompt, Result, Sampling
 from launch.errors import ConfigError, DataError

@@ -230,7 +230,7 @@ def test_gpo_loss_clamps_its_targets() -> None:
 
 
 @pytest.mark.parametrize("loss", ["sppo", "sppo_single", "sppo_hard", "gpo"])
-def test_row_targets_equal_the_pure_losses(loss: objective.LossName) -> None:
+def test_row_targets_equal_the_pure_losses(loss: pairs.LossName) -> None:
     rng = np.random.default_rng(6)
     row, _ = pairs.make_row("p", samples(1, 4, rng)[0], sum(random_parts(rng, 4)))
     assert row is not None
@@ -253,7 +253,7 @@ def test_all_k_loss_is_the_mean_over_answers() -> None:
     assert objective.all_k_loss(torch.tensor([[1.0, 3.0]]), torch.zeros(1, 2)).item() == 5
     assert objective.objective_scale("sppo", "all_k", 5) == pytest.approx(0.2)
     with pytest.raises(ConfigError, match="one pair"):
-        objective.check_mode("sppo_hard", "all_k")
+        pairs.check_mode("sppo_hard", "all_k")
 
 
 def test_anchor_shift_is_centred_and_pulls_back() -> None:
