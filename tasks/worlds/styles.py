@@ -10,15 +10,12 @@ As the game is over seven types, a policy is judged by its distribution over the
 duality gap) is a number and not an opinion. S_T and S_C are what `align.preference.game.decompose` gives back when
 types are uniform over the six well-formed ones.
 
-Questions add three digits to at most nine (``2+0+5=``), so an answer is one digit. Held-out questions are held out with
-all their orders: ``5+2+0=`` is on the same side of the split. Wrong answers are off by one or two.
+Questions add a digit to a two-digit number, without a carry (``34+5=``). A held-out question is a number and an addend
+that never meet in training, while its two units were added beside other tens: what is tested is that tens are carried
+over and units are added whatever they stand beside, not that an unseen pair of digits can be added. Wrong answers are
+off by one or two.
 
-A language model that is to be aligned has read about right and wrong before anyone votes. Here the documents it learns
-from carry an editor's *note* behind the end of the answer, on its correctness or its style (`documents`); an answer is
-over before its note, so a policy never shows one. Without notes a model this small learns the styles and, at twenty
-times the cost, no correctness from votes (docs/log.md).
-
-    python -c "from tasks.worlds.styles import StylesWorld as W; w = W(); print(w.documents(3, seed=0))"
+    python -c "from tasks.worlds.styles import StylesWorld as W; w = W(); print(w.demonstrations(3, seed=0))"
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -47,26 +44,9 @@ MALFORMED = len(TYPES) - 1
 
 _FORMS = {"formal": "It equals {}.", "concise": "{}", "warm": "Sure! {} :)"}
 _PATTERNS = {style: re.compile(re.escape(form).replace(r"\{\}", r"(\d+)")) for style, form in _FORMS.items()}
-_QUESTION = re.compile(r"(\d)\+(\d)\+(\d)=")
-NOTES = ("<right>", "<wrong>", *(f"<{style}>" for style in STYLES))
-_PIECES = (
-    "<pad>",
-    "<bos>",
-    "<eos>",
-    "<unk>",
-    *NOTES,
-    *"0123456789",
-    "+",
-    "=",
-    "It",
-    " equals",
-    " ",
-    ".",
-    "Sure",
-    "!",
-    " :)",
-)
-_SPLIT = r"<[a-z]+>|\d|\+|=| :\)| [a-z]+| |[A-Z][a-z]+|[.!]"
+_QUESTION = re.compile(r"(\d+)\+(\d+)=")
+_PIECES = ("<pad>", "<bos>", "<eos>", "<unk>", *"0123456789", "+", "=", "It", " equals", " ", ".", "Sure", "!", " :)")
+_SPLIT = r"\d|\+|=| :\)| [a-z]+| |[A-Z][a-z]+|[.!]"
 
 
 class TrueScores(NamedTuple):
@@ -119,11 +99,11 @@ class StylesWorld:
         )
 
     def prompts(self, split: Literal["train", "test"]) -> list[str]:
-        """All questions of a split, in a fixed order; 220 in all."""
+        """All questions of a split, in a fixed order; 495 in all."""
         if split not in ("train", "test"):
             raise DataError(f"the styles world has no split {split!r}: ask for 'train' or 'test'")
-        digits = product(range(10), repeat=3)
-        questions = [f"{a}+{b}+{c}=" for a, b, c in digits if a + b + c <= 9]
+        units = [(a, b) for a in range(10) for b in range(10) if a + b <= 9]
+        questions = [f"{tens}{a}+{b}=" for tens in range(1, 10) for a, b in units]
         return [q for q in questions if (_position(q) < self.test_share) == (split == "test")]
 
     @staticmethod
@@ -131,8 +111,8 @@ class StylesWorld:
         """The true sum. Raises DataError for anything that is not a question of this world."""
         match = _QUESTION.fullmatch(prompt)
         if match is None:
-            raise DataError(f"{prompt!r} is not a question of the styles world: write it like '2+0+5='")
-        return sum(map(int, match.groups()))
+            raise DataError(f"{prompt!r} is not a question of the styles world: write it like '34+5='")
+        return int(match[1]) + int(match[2])
 
     @staticmethod
     def render(value: int, style: str) -> str:
@@ -142,9 +122,10 @@ class StylesWorld:
         return _FORMS[style].format(value)
 
     def wrong(self, prompt: str, rng: random.Random) -> int:
-        """A plausible error: the true sum off by one or two, and still a digit."""
+        """A plausible error: the units of the true sum off by one or two."""
         true = self.answer(prompt)
-        return rng.choice([true + d for d in (-2, -1, 1, 2) if 0 <= true + d <= 9])
+        near = [d for d in (-2, -1, 1, 2) if 0 <= true % 10 + d <= 9]
+        return true + rng.choice(near)
 
     def demonstrations(self, count: int, seed: int) -> list[dict[str, str]]:
         """`count` rows {"prompt", "response"} over the training questions, right with probability `start_right`."""
@@ -156,16 +137,6 @@ class StylesWorld:
             value = self.answer(prompt) if rng.random() < self.start_right else self.wrong(prompt, rng)
             style = rng.choices(STYLES, weights=self.start_styles)[0]
             rows.append({"prompt": prompt, "response": self.render(value, style)})
-        return rows
-
-    def documents(self, count: int, seed: int) -> list[dict[str, str]]:
-        """Demonstrations with an editor's true "note" each: on correctness (two in three) or on style."""
-        rng = random.Random(f"notes-{seed}")
-        rows = []
-        for row in self.demonstrations(count, seed):
-            truth = self.describe(**row)
-            value = "<right>" if truth["right"] else "<wrong>"
-            rows.append({**row, "note": value if rng.random() < 2 / 3 else f"<{truth['style']}>"})
         return rows
 
     # ------------------------------------------------------------ truth
@@ -199,6 +170,11 @@ class StylesWorld:
         types = [self.describe(prompt, response)["type"] for response in responses]
         return TrueScores(*(table[types][:, types] for table in self.game()))
 
+    def examples(self, prompt: str, seed: int = 0) -> list[str]:
+        """One answer of each type, in the order of `TYPES`; the malformed one lacks the end of its form."""
+        values = (self.answer(prompt), self.wrong(prompt, random.Random(f"examples-{seed}-{prompt}")))
+        return [self.render(v, style) for v in values for style in STYLES] + [f"Sure! {values[0]}"]
+
     def vote(self, prompt: str, responses: Sequence[str], seed: int, annotators: int = 1) -> list[dict[str, Any]]:
         """Each annotator votes once on every pair, drawn from the true game.
 
@@ -216,6 +192,5 @@ class StylesWorld:
 
 
 def _position(question: str) -> float:
-    """A number in [0, 1) for the unordered digits, the same on every machine and in every process."""
-    digits = "".join(sorted(question))
-    return int.from_bytes(hashlib.sha256(digits.encode()).digest()[:4], "big") / 2**32
+    """A number in [0, 1) for a question, the same on every machine and in every process."""
+    return int.from_bytes(hashlib.sha256(question.encode()).digest()[:4], "big") / 2**32

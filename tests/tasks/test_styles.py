@@ -132,3 +132,8 @@ def test_bad_input_is_one_line_with_a_remedy(call):
     with pytest.raises(DataError) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_examples_are_one_answer_of_each_type_in_order():
+    for prompt in WORLD.prompts("test")[:20]:
+        assert [WORLD.describe(prompt, text)["type"] for text in WORLD.examples(prompt)] == list(range(len(TYPES)))
