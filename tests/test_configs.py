@@ -43,11 +43,26 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return made
 
 
-@pytest.mark.parametrize("name", sorted(config.shipped()))
-def test_every_config_passes_a_dry_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", name, "--dry-run"]) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("recipe: ")
+def made_before(name: str, models: dict[str, str]) -> list[str]:
+    """Stand-ins for what a user makes before starting this config (its comment says how)."""
+    prompts = FIXTURES / "chat_prompts.jsonl"
+    return {
+        "align/dsppo_llama8b": [f"prompts={prompts}"],
+        "align/dsppo_gemma2_9b": [f"prompts={prompts}"],
+        "align/selfplay_stories": [f"prompts={prompts}", f"eval_prompts={prompts}"],
+        "align/selfplay_styles": [f"policy={models['llama']}"],
+    }.get(name, [])
+
+
+def on_real_data(name: str) -> Any:
+    """Configs that name the real data are tested where it is."""
+    return pytest.param(name, marks=pytest.mark.data if "shared/data" in config.shipped()[name].read_text() else ())
+
+
+@pytest.mark.parametrize("name", [on_real_data(name) for name in sorted(config.shipped())])
+def test_every_config_passes_a_dry_run(name: str, models: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", name, "--dry-run", *made_before(name, models)]) == 0
+    assert capsys.readouterr().out.startswith("recipe: ")
 
 
 @pytest.mark.parametrize(("name", "model"), [("hrc_gemma2b", "gemma"), ("hrc_llama8b", "llama")])

@@ -68,6 +68,8 @@ class DataOptions:
     """Scores (or a margin column) closer than this are a tie; the unit is that of the scores."""
     labels: list[str] = field(default_factory=lambda: ["label"])
     """Label columns of the format `labelled`; with several, each is one annotator."""
+    label_values: dict[str, int] = field(default_factory=dict)
+    """Translates the file's labels, written as text, to ours, e.g. {"A>B": 1, "B>A": 2, "tie": 0}."""
     annotator: str = "annotator"
     """Column that names the judge of a row, used where a row has it."""
     annotators: list[str] = field(default_factory=list)
@@ -155,7 +157,9 @@ def read_judged(paths: str | Sequence[str], options: DataOptions, loading: Loadi
             raise error
         loading.skipped.append(str(error))
 
-    reading = Reading(options.columns, tuple(options.labels), options.annotator, options.min_margin)
+    reading = Reading(
+        options.columns, tuple(options.labels), options.label_values, options.annotator, options.min_margin
+    )
     for path in [paths] if isinstance(paths, str) else paths:
         format: str | None = None if options.format == "auto" else options.format
         for source, row in read_rows(path, options.split, bad):

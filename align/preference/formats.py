@@ -61,6 +61,8 @@ class Reading:
     """Our column name -> the file's."""
     labels: tuple[str, ...] = ("label",)
     """Label columns of format `labelled`; with several, each is one annotator of that name."""
+    label_values: dict[str, int] = field(default_factory=dict)
+    """The file's label, as text -> 1, 2 or 0; empty: the labels are these already."""
     annotator: str = "annotator"
     """Column that names who judged the row; used where a row has it."""
     min_margin: float = 0.0
@@ -140,8 +142,16 @@ def _labelled(row: dict[str, Any], reading: Reading, source: str) -> Judged:
         who = column if len(reading.labels) > 1 else ""
         if label is None:
             continue
+        if reading.label_values:
+            if str(label) not in reading.label_values:
+                known = ", ".join(reading.label_values)
+                raise DataError(f"{source}: {column} is {label!r}; label_values knows {known}")
+            label = reading.label_values[str(label)]
         if isinstance(label, bool) or label not in (0, 1, 2):
-            raise DataError(f"{source}: {column} is {label!r}; 1 or 2 names the better response, 0 a tie, null none")
+            raise DataError(
+                f"{source}: {column} is {label!r}; 1 or 2 names the better response, 0 a tie, null none "
+                "(label_values translates others)"
+            )
         votes.append(Vote(int(label == 2), int(label != 2), tie=label == 0, annotator=who))
     return Judged(row["prompt"], [row["response_1"], row["response_2"]], votes, source)
 

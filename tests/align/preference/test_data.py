@@ -117,6 +117,14 @@ def test_columns_can_be_renamed(tmp_path: Path) -> None:
     assert (group["prompt"], group["responses"]) == ("2+2?", ["4", "5"])
 
 
+def test_labels_can_be_translated(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{n}", "response_1": "a", "response_2": "b", "label": n} for n in range(3)]
+    values = {"0": 1, "1": 2, "2": 0}
+    first, second = load(tmp_path, rows, label_values=values)
+    assert (first["winners"], second["winners"]) == ([0], [1])
+    assert "label_values knows 5" in complaint(tmp_path, rows, label_values={"5": 1})
+
+
 # ---------------------------------------------------------------- votes, ties, annotators
 
 
