@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from align.demo_base import BaseOptions, VoteOptions
 from launch.contracts import Result, Sampling
 from launch.errors import ConfigError
 from launch.options import RunOptions, TrainOptions
+
+if TYPE_CHECKING:
+    from align.preference.config import Kind
 
 KINDS = ("bt", "gpm", "hrc")
 UPDATES = {"sppo": 0.0, "dsppo": 1.0}
@@ -52,7 +55,7 @@ class PlayOptions:
     rounds: int = 3
     samples: int = 8
     """K, answers per prompt."""
-    beta: float = 0.2
+    beta: float = 0.125
     """1/eta. The papers' 0.001 ruins a model of this size."""
     anchor: float = 0.0
     """Pull toward the start, in [0, 1); see `align.selfplay.objective`."""
@@ -156,12 +159,7 @@ def preference_model(config: Config, kind: str, base: Path, groups: list[dict[st
 
     o = config.preference
     model = PreferenceModel.from_backbone(
-        base,
-        kind=kind,
-        dims=o.dims,
-        tau=o.tau,
-        max_length=64,
-        seed=config.run.seed,  # type: ignore[arg-type]
+        base, kind=cast("Kind", kind), dims=o.dims, tau=o.tau, max_length=64, seed=config.run.seed
     )
     result = fit(
         model,

@@ -31,8 +31,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from launch import yamltree
 from launch.errors import CheckpointError, ConfigError
 
 _LIBRARIES = (
@@ -72,7 +71,7 @@ class RunFolder:
         if saved.exists():
             if self.fresh:
                 raise ConfigError(f"{self.path} already holds a run; choose another run.folder or drop run.fresh")
-            before = yaml.safe_load(saved.read_text())
+            before = yamltree.read(saved).plain()
             changed = _changed(before, json.loads(json.dumps(config)))
             if changed:
                 raise ConfigError(
@@ -82,7 +81,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             # A rank may look before the main process has written; both see the same configuration either way.
             if not saved.exists():
-                write_text(saved, yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False, allow_unicode=True))
+                write_text(saved, yamltree.dump(json.loads(json.dumps(config))))
             write_json(self.path / "environment.json", environment(seed))
         return self
 

@@ -28,11 +28,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Load everything (no split, no cap on answers, so that no triple is lost), print, return the exit code."""
     from align.preference.cyclicity import cyclicity_report
     from align.preference.data import DataOptions, Loading, group_by_prompt, read_judged, to_group
+    from launch.errors import DataError
 
     options = _options(DataOptions, arguments.path, arguments.overrides)
     loading = Loading()
     judged = group_by_prompt(read_judged(options.path, options, loading), max_responses=10**9)
     groups = [to_group(one, options.votes, options.ties) for one in judged]
+    if not groups:
+        first = f"; the first bad row: {loading.skipped[0]}" if loading.skipped else ""
+        raise DataError(f"{arguments.path}: no judged pair in {loading.rows} rows{first}")
     loading.train = len(groups)
     report = cyclicity_report(groups)
     if arguments.json:
