@@ -117,14 +117,15 @@ def main(config: Config) -> Result:
     say = _Steps(2 + len(kinds) + len(config.methods))
 
     say(f"a language model from scratch, {config.base.train.max_steps} steps (cached in {config.base.cache})")
-    base = base_policy(world, config.base, seed)
+    with run.timing("base model"):
+        base = base_policy(world, config.base, seed)
     say(f"{config.votes.annotators} annotators vote on {config.votes.lists} lists of its answers")
     stage = run.stage(
         "votes", {"base": _identity(base), "votes": asdict(config.votes), "world": repr(world), "seed": seed}
     )
     if not stage.done:
-        groups = vote_groups(world, base, config.votes, config.answer_tokens, seed)
-        with stage.write() as folder:
+        with run.timing("votes"), stage.write() as folder:
+            groups = vote_groups(world, base, config.votes, config.answer_tokens, seed)
             write_rows(folder / "groups.jsonl", groups)
     groups = stage.read_rows("groups")
     run.fingerprint_data("votes", groups)
@@ -235,8 +236,8 @@ class _Measured:
         stage = self.run.stage("held-out", key)
         if not stage.done:
             seed = stable_hash(c.run.seed, "held-out")
-            answers = sample(policy, self.prompts, c.held_out_answers, c.answer_tokens, seed)
-            with stage.write() as folder:
+            with self.run.timing("held-out answers"), stage.write() as folder:
+                answers = sample(policy, self.prompts, c.held_out_answers, c.answer_tokens, seed)
                 write_json(folder / "shares.json", type_shares(self.world, self.prompts, answers).tolist())
                 write_json(folder / "answers.json", answers[:12])
         return np.array(stage.read_json("shares"))
