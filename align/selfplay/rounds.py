@@ -209,10 +209,15 @@ def estimate(config: Config) -> Any:
     from align.selfplay.inputs import load_prompts
     from launch.estimate import Estimate
 
+    out = Estimate()
+    answers = config.samples if config.mode == "all_k" else 2
+    if config.prompts.endswith((".jsonl", ".jsonl.gz", ".txt")) and not Path(config.prompts).expanduser().exists():
+        out.add("prompts", "?", f"{config.prompts} is not there yet; one optimiser step is shown")
+        batch = config.train.batch_size * config.train.accumulation * max(config.train.processes, 1)
+        out.training("a step", config.policy, config.train, config.max_length, answers, batch)
+        return out
     shards = split_prompts(load_prompts(config.prompts), config)
     total = sum(len(shard) for shard in shards)
-    answers = config.samples if config.mode == "all_k" else 2
-    out = Estimate()
     out.add("prompts", str(total), f"{config.rounds} rounds of {len(shards[0])}, {config.samples} answers each")
     tokens = total * (config.max_length + (config.samples - 1) * config.sampling.max_new_tokens)
     out.forward("sampling", config.policy, tokens, config.max_length)
