@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from align.preference.data_command import run
 
+from align.data_command import run
 from align.preference import game
 from align.preference.cyclicity import cyclicity_report, explain, flows
 from align.preference.data import group_by_prompt, to_group
