@@ -173,8 +173,20 @@ class World(Protocol):
         """Rows ``{"prompt", "response"}`` for the first supervised policy, drawn from the training prompts."""
         ...
 
+    def game(self) -> Any:
+        """The whole true game over types of answers: S, S_T, S_C and P, float64 [n, n]."""
+        ...
+
     def score(self, prompt: Prompt, responses: Sequence[str]) -> Any:
-        """The true game (a Scorer)."""
+        """The true game among these answers (a Scorer)."""
+        ...
+
+    def vote(self, prompt: str, responses: Sequence[str], seed: int, annotators: int = 1) -> list[dict[str, Any]]:
+        """Rows ``{"annotator", "winner", "loser"}`` drawn from the true game."""
+        ...
+
+    def examples(self, prompt: str) -> list[str]:
+        """One answer of each type of the game, in its order."""
         ...
 
     def describe(self, prompt: str, response: str) -> dict[str, Any]:
