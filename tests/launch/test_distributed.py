@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.launch.toy import REPOSITORY, fit_toy, flat, launched, llama, losses
+from launch import checkpoint
+from tests.launch.toy import REPOSITORY, environment, fit_toy, flat, launched, llama, losses
 
 CPU_FILE = str(REPOSITORY / "launch" / "accelerate" / "cpu.yaml")
 
@@ -88,6 +93,27 @@ def test_sharded_adapters_are_saved(two: Path) -> None:
     """LoRA under FSDP2 writes adapters whose B matrices have moved away from zero."""
     saved = load_file(two / "fsdp2_lora" / "checkpoints" / "toy" / "final" / "adapter_model.safetensors")
     assert saved and all(float(v.abs().max()) > 0 for k, v in saved.items() if "lora_B" in k)
+
+
+def test_sigterm_to_a_launcher_leaves_one_checkpoint_of_all_ranks(tmp_path: Path) -> None:
+    """torchrun passes SIGTERM on; both ranks agree on the step to stop after, and its checkpoint is whole."""
+    job = {"folder": "run", "batch_size": 4, "processes": 2, "epochs": 3000, "save_steps": 100000}
+    words = ["torch.distributed.run", "--nproc_per_node", "2", "-m", "tests.launch.toy", jobs_file(tmp_path, [job])]
+    command = [sys.executable, "-m", *words]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stderr=subprocess.PIPE, text=True)
+    try:
+        log = tmp_path / "run" / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    steps = {line.split("stopped at step ")[1].split()[0] for line in errors.splitlines() if "Interrupted: " in line}
+    assert process.returncode != 0 and len(steps) == 1, errors[-3000:]
+    found = checkpoint.latest(tmp_path / "run" / "checkpoints" / "toy")
+    assert found is not None and found.name == f"step-{int(steps.pop()):08d}"
 
 
 # ---------------------------------------------------------------- refusals
