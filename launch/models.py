@@ -5,6 +5,8 @@ Safetensors only, and never code from a checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,7 +89,36 @@ def _load_model(auto: Any, path: str | Path, precision: Precision, quantization:
     extra: dict[str, Any] = {"attn_implementation": attention or attention_for(config)}
     if quantization == "4bit":
         extra["quantization_config"] = _four_bit(precision)
-    return _load(auto.from_pretrained, path, "model", dtype=torch_dtype(precision), use_safetensors=True, **extra)
+    # transformers reports dropped heads and, in the same breath, weights that it drew at random; the former is what was
+    # asked for, the latter is never wanted here, so its report is replaced by a check.
+    with _quiet():
+        model, info = _load(
+            auto.from_pretrained,
+            path,
+            "model",
+            dtype=torch_dtype(precision),
+            use_safetensors=True,
+            output_loading_info=True,
+            **extra,
+        )
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)  # BERT's, which nothing reads
+    if missing:
+        raise CheckpointError(
+            f"{path} lacks {len(missing)} weights, such as {missing[0]}; it is not a whole checkpoint"
+        )
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def attention_for(config: PretrainedConfig) -> str | None:

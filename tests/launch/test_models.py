@@ -71,3 +71,14 @@ def test_a_truncated_weight_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="cannot load the model"):
         load_causal_lm(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path).vocab_size == 64
+
+
+def test_weights_that_are_missing_are_never_drawn_at_random(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tiny_like(LlamaConfig(vocab_size=64, tie_word_embeddings=False)).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="lacks 1 weights, such as model"):
+        load_causal_lm(tmp_path)
