@@ -113,7 +113,7 @@ def page(data: dict[str, Any]) -> str:
         "",
         f"Seeds {', '.join(map(str, seeds))}; `{data['command']}`; commit `{(data['commit'] or 'none')[:10]}`; "
         f"{data['machine']['system']}, {data['machine']['cores']} cores; "
-        f"{min(data['seconds']) / 60:.0f} to {max(data['seconds']) / 60:.0f} minutes of stages a seed (machine shared). "
+        f"{min(data['seconds']) / 60:.0f} to {max(data['seconds']) / 60:.0f} minutes a seed (shared machine). "
         "Mean ± half of a 95 % interval over seeds. Gaps are exact over the seven types of answers. What the numbers "
         "mean is in [worlds](../worlds.md).",
         "",
@@ -121,7 +121,7 @@ def page(data: dict[str, Any]) -> str:
         "",
         "In brackets what exact play on the preference model's own table predicts.",
         "",
-        f"| method | round | right | {' / '.join(styles)} | win over round 0 | gap | gap of average | malformed |",
+        f"| method | round | right | {' / '.join(styles)} | win over 0 | gap | gap of average | malformed |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for method in methods:
