@@ -223,15 +223,17 @@ def selfplay_stages(folder: Path) -> Callable[[], Any]:
     draw = random.Random(1)
     write_rows(folder / "prompts.jsonl", [{"prompt": text(draw, 64)} for _ in range(16)])
     loaded = load(
-        "configs/align/selfplay_small.yaml",
+        "configs/align/selfplay_styles.yaml",
         [
             f"policy={folder / 'policy'}",
-            f"judge={folder / 'judge'}",
-            f"prompts.path={folder / 'prompts.jsonl'}",
+            f"preference={folder / 'judge'}",
+            f"prompts={folder / 'prompts.jsonl'}",
+            "eval_prompts=''",
             f"run.folder={folder / 'run'}",
             "rounds=1",
-            f"k={K}",
+            f"samples={K}",
             "sampling.max_new_tokens=32",
+            "max_length=128",
         ],
     )
 
