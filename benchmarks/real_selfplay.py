@@ -64,7 +64,8 @@ def one_seed(seed: int) -> dict[str, Any]:
     folder = WORK / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     start = str(real_data.data_root() / "lm" / "stories260K")
-    cut = [cut_story(text) for text in real_data.stories()]
+    stories = [text.replace("\n\n", "\n") for text in real_data.stories()]  # as the policy writes paragraphs
+    cut = [cut_story(text) for text in stories]
     judges = [preference_model(folder / f"judge-{n}", start, cut, seed=10 * seed + n) for n in (0, 1)]
     openings = folder / "openings.jsonl"
     openings.write_text("".join(json.dumps({"prompt": o}) + "\n" for o, _ in cut[PLAY]), encoding="utf-8")
@@ -91,7 +92,7 @@ def one_seed(seed: int) -> dict[str, Any]:
     models = [PreferenceModel.from_pretrained(judge["folder"]).eval() for judge in judges]
     table = []
     for t, (policy, texts) in enumerate(zip(policies, samples, strict=True)):
-        row: dict[str, Any] = {"round": t, "nll": nll(policy, real_data.stories()[HELD_OUT]), **text_numbers(texts)}
+        row: dict[str, Any] = {"round": t, "nll": nll(policy, stories[HELD_OUT]), **text_numbers(texts)}
         for name, model in zip(("own judge", "other judge"), models, strict=True):
             row[name] = win_rate(model, held, texts, samples[0])
         table.append(row)
@@ -120,7 +121,7 @@ def preference_model(folder: Path, start: str, cut: Sequence[tuple[str, str]], s
         sampled = sample(start, [opening for opening, _ in part], 4, seed=seed)
         groups[name] = [real_against(o, real, texts) for (o, real), texts in zip(part, sampled, strict=True)]
     model = PreferenceModel.from_backbone(start, kind="hrc", dims=4, max_length=256, seed=seed)
-    options = TrainOptions(learning_rate=1e-3, epochs=4, batch_size=8, save_steps=10**6, log_steps=20)
+    options = TrainOptions(learning_rate=1e-3, epochs=2, batch_size=8, save_steps=10**6, log_steps=20)
     shutil.rmtree(folder, ignore_errors=True)
     run = RunFolder(folder / "run").open({"kind": "hrc", "seed": seed}, seed)
     objective = PreferenceObjective(model.renderer, model.config)
