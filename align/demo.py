@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from align.preference.config import Kind
 
 KINDS = ("bt", "gpm", "hrc")
+WIDTH = 100
+"""Columns of the printed tables."""
 UPDATES = {"sppo": 0.0, "dsppo": 1.0}
 """lambda of `align.selfplay.schedule`: SPPO plays the whole game from the start, DSPPO the ranking first."""
 
@@ -296,6 +298,8 @@ def show(rows: Sequence[dict[str, Any]], judges: dict[str, dict[str, float]]) ->
     from rich.table import Table
 
     console = Console()
+    if console.width < WIDTH:  # a log file counts as 80 columns, and would lose the predictions
+        console = Console(width=WIDTH)
     names = {"correctness": "right>wrong", "style": "style", "mixed": "mixed", "error": "error of P", "right_C": "leak"}
     quality = Table(title="Preference models: held-out pairs judged as the true game does", box=box.SIMPLE)
     for name in ("model", *names.values()):

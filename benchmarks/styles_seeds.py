@@ -59,7 +59,7 @@ def write(folder: Path) -> None:
     data = {
         "command": "python -m benchmarks.styles_seeds",
         "commit": environment["commit"],
-        "machine": {"system": platform.platform(), "cores": environment["cores"], "python": environment["python"]},
+        "machine": {"system": platform.system(), "cores": environment["cores"], "python": environment["python"]},
         "versions": environment["versions"],
         "seeds": sorted({row["seed"] for row in rows}),
         "seconds": seconds,
