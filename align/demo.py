@@ -309,20 +309,21 @@ def show(rows: Sequence[dict[str, Any]], judges: dict[str, dict[str, float]]) ->
     console.print(quality)
     table = Table(title="Policies on held-out prompts (exact play)", box=box.SIMPLE, padding=(0, 1, 0, 0))
     styles = list(rows[0]["styles"])
-    for name in ("method", "t", "right", "styles %", "win", "gap", "average's gap", "malf."):
+    for name in ("method", "t", "right", "styles %", "win", "gap", "avg gap", "malf"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         expected = row["tabular"]
-        both = [f"{row[key]:.2f} ({expected[key]:.2f})" for key in ("right", "win_vs_start", "gap_last", "gap_average")]
+        both = [f"{row[key]:.2f} ({expected[key]:.2f})" for key in ("right", "gap_last", "gap_average")]
         mix = "/".join(f"{100 * row['styles'][style]:.0f}" for style in styles)
         end = row["round"] == max(r["round"] for r in rows)
-        cells = (row["method"], str(row["round"]), both[0], mix, *both[1:], f"{row['malformed']:.3f}")
+        win = f"{row['win_vs_start']:.2f}"
+        cells = (row["method"], str(row["round"]), both[0], mix, win, *both[1:], f"{row['malformed']:.3f}")
         table.add_row(*cells, end_section=end)
     console.print(table)
     console.print(
         f"styles: {', '.join(styles)}. win: against round 0. gap: what the best reply wins, 0 at equilibrium."
     )
-    console.print("average: rounds 1 to t mixed. leak: logits of right over wrong in the cyclic head.")
+    console.print("avg gap: of rounds 1 to t mixed. leak: logits of right over wrong in the cyclic head.")
 
 
 class _Steps:
