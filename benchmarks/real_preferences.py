@@ -30,6 +30,7 @@ from align.preference.formats import Judged
 from benchmarks import features, real_data
 from benchmarks.features import States
 from benchmarks.frozen_heads import KINDS, Pairs, fit
+from benchmarks.measure import machine
 
 SEEDS = 5
 TRAIN_SETS = ("arena", "hh_rlhf", "auto_j")
@@ -59,7 +60,7 @@ def main(names: Sequence[str]) -> None:
     for name in names or known:
         parts = [features.states(known[name], corpus, rows) for corpus, rows in sets.items()]
         table = join(parts)
-        rows = {}
+        rows: dict[str, dict[str, Any]] = {}
         for kind in KINDS:
             fitted = [fit(kind, table, train, valid, seed) for seed in range(SEEDS)]
             rows[kind] = {
@@ -118,8 +119,8 @@ def arrange(sets: dict[str, list[Judged]]) -> tuple[Pairs, Pairs, dict[str, Item
     others = [name for name in sets if name.startswith("llmbar_") and "human" in name]
     tests["llmbar human sets"] = _join([Items(*pairs(name, every)) for name in others])
     for judges, title in ((real_data.HUMANS, "humans"), (("gpt35", "pandalm7b"), "model judges")):
-        cyclic, rest = triples(sets["pandalm"], judges, first_answer["pandalm"], first_prompt["pandalm"])
-        tests[f"pandalm cyclic triples ({title})"], tests[f"pandalm other triples ({title})"] = cyclic, rest
+        cyclic, other = triples(sets["pandalm"], judges, first_answer["pandalm"], first_prompt["pandalm"])
+        tests[f"pandalm cyclic triples ({title})"], tests[f"pandalm other triples ({title})"] = cyclic, other
     train, valid = (Pairs(*(np.concatenate(column) for column in zip(*sides[s], strict=True))) for s in sides)
     return train, valid, tests, shape
 
@@ -212,17 +213,6 @@ def interval(items: Items, right: np.ndarray, draws: int = 1000) -> dict[str, An
     return {"accuracy": float(each.mean()), "low": float(low), "high": float(high), "seeds": [float(a) for a in each]}
 
 
-def machine() -> dict[str, Any]:
-    import os
-    import platform
-    import subprocess
-
-    import torch
-
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {"commit": commit, "cores": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__}
-
-
 def _rows(items: Items) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return items.winner, items.loser, items.prompt
 
@@ -251,7 +241,7 @@ def page(results: dict[str, Any]) -> str:
         "95 % intervals over prompts and seeds.",
         "",
         f"`{results['command']}` ({results['seconds']} s with cached states, {results['machine']['cores']} cores,",
-        f"torch {results['machine']['torch']}, commit {results['machine']['commit'][:10]}).",
+        f"torch {results['machine']['torch']}, commit {results['machine']['commit']}).",
         "",
     ]
     for title, names in (
