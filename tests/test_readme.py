@@ -29,7 +29,8 @@ def test_files_that_are_named_exist(page):
 
 def shell_lines() -> list[list[str]]:
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines() if line.strip()]
+    joined = [block.replace("\\\n", " ") for block in blocks]
+    return [shlex.split(line, comments=True) for block in joined for line in block.splitlines() if line.strip()]
 
 
 def test_commands_of_the_readme_are_commands_of_the_program():
@@ -62,3 +63,19 @@ def test_python_of_the_readme_names_what_there_is():
     }
     assert read and [name for name in read if not hasattr(Scores, name)] == []
     assert callable(PreferenceModel.from_pretrained) and callable(PreferenceModel.score)
+
+
+def test_launch_lines_of_the_readme_ask_for_what_their_config_says():
+    """accelerate's processes and sharding are the config's own, or the run would refuse itself."""
+    from launch import runtime
+
+    launches = [line for line in shell_lines() if line[:2] == ["accelerate", "launch"]]
+    assert launches
+    for line in launches:
+        train = config.load(line[line.index("run") + 1]).config.train
+        asked = runtime.asked_of_launcher(line[2:])
+        assert asked is not None
+        runtime.compare(
+            runtime.Asked(asked.source, asked.processes, sharding=asked.sharding),
+            runtime.Obtained(train.processes, train.precision, train.sharding),
+        )
