@@ -105,6 +105,10 @@ class Loading:
     train: int = 0
     """Groups."""
     test: int = 0
+    tied: int = 0
+    """Training groups left out because their votes make ties only."""
+    tied_test: int = 0
+    """Test groups with ties only. They are kept, but no accuracy is measured on them."""
 
     def lines(self) -> list[str]:
         told = [f"{self.rows} rows: {self.train} groups to train on, {self.test} to test on"]
@@ -114,6 +118,10 @@ class Loading:
             told.append(f"{self.unjudged} rows without a vote left out")
         if self.leaked:
             told.append(f"{self.leaked} training prompts left out, the test has them too")
+        if self.tied:
+            told.append(f"{self.tied} training groups left out, their votes make ties only")
+        if self.tied_test:
+            told.append(f"{self.tied_test} test groups have ties only, and count in no accuracy")
         return told
 
 
@@ -143,7 +151,8 @@ def load_groups(options: DataOptions, loading: Loading | None = None) -> tuple[l
     held_out = [to_group(judged, "majority", "keep") for judged in test]
     if not groups:
         raise DataError(f"{options.path}: no strict preference to train on among {loading.rows} rows")
-    loading.train, loading.test = len(groups), len(held_out)
+    loading.train, loading.tied = len(groups), len(train) - len(groups)
+    loading.test, loading.tied_test = len(held_out), sum(not group["winners"] for group in held_out)
     for line in loading.lines():
         logger.info(line)
     return groups, held_out

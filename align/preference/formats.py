@@ -25,6 +25,7 @@ from typing import Any
 
 from launch.contracts import Message, Prompt
 from launch.errors import DataError
+from launch.rendering import check_messages
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 ASSISTANT_MARK = "\n\nAssistant:"
@@ -131,8 +132,12 @@ def _pair_vote(row: dict[str, Any], reading: Reading, source: str) -> Vote:
     weight = _number(row.get("weight", 1.0), "weight", source)
     if weight <= 0:
         raise DataError(f"{source}: weight {weight} is not above 0; leave the row out instead")
-    tie = margin is not None and _number(margin, "margin", source) < reading.min_margin
-    return Vote(0, 1, weight, tie)
+    if margin is None:
+        return Vote(0, 1, weight)
+    size = _number(margin, "margin", source)
+    if size < 0:
+        raise DataError(f"{source}: margin {size} says that the rejected answer is better; swap the two answers")
+    return Vote(0, 1, weight, tie=size < reading.min_margin)
 
 
 def _labelled(row: dict[str, Any], reading: Reading, source: str) -> Judged:
@@ -189,10 +194,12 @@ def _after(prompt: Sequence[Message], messages: list[Message], source: str) -> s
         raise DataError(
             f"{source}: {len(rest)} messages after the shared prompt; the two sides may differ in the last turn only"
         )
-    _check_message(rest[0], source)
-    if rest[0]["role"] != "assistant":
-        raise DataError(f"{source}: the last turn is by {rest[0]['role']!r}; an answer has the role 'assistant'")
-    return rest[0]["content"]
+    answer: Any = rest[0]
+    if not isinstance(answer, dict) or not isinstance(answer.get("content"), str):
+        raise DataError(f"{source}: an answer is a {{'role': 'assistant', 'content': text}}, not {_kind(answer)}")
+    if answer.get("role") != "assistant":
+        raise DataError(f"{source}: the last turn is by {answer.get('role')!r}; an answer has the role 'assistant'")
+    return answer["content"]
 
 
 # ---------------------------------------------------------------- K answers
@@ -306,21 +313,12 @@ def _check_prompt(prompt: Any, source: str) -> None:
     if not isinstance(prompt, list):
         raise DataError(f"{source}: the prompt is a {type(prompt).__name__}; text or a message list belongs here")
     for message in prompt:
-        _check_message(message, source)
-    if not any(message["role"] == "user" for message in prompt):
-        raise DataError(f"{source}: the prompt has no user turn; add the message that is answered")
-    if prompt[-1]["role"] not in ("user", "tool"):
-        raise DataError(f"{source}: the prompt ends with a {prompt[-1]['role']} turn; it must end with the user's")
-
-
-def _check_message(message: Any, source: str) -> None:
-    if not isinstance(message, dict) or not {"role", "content"} <= set(message):
-        keys = ", ".join(map(str, message)) if isinstance(message, dict) else type(message).__name__
-        raise DataError(f"{source}: a message with {keys}; each needs 'role' and 'content'")
-    if message["role"] not in ROLES:
-        raise DataError(f"{source}: role {message['role']!r} is none of {', '.join(ROLES)}")
-    if not isinstance(message["content"], str):
-        raise DataError(f"{source}: message content is a {type(message['content']).__name__}; text belongs here")
+        if isinstance(message, dict) and message.get("role", "user") not in ROLES:
+            raise DataError(f"{source}: role {message['role']!r} is none of {', '.join(ROLES)}")
+    try:
+        check_messages(prompt)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
 
 
 def _check_responses(judged: Judged, source: str) -> None:
@@ -359,3 +357,7 @@ def _number(value: Any, name: str, source: str) -> float:
 
 def _size(value: Any) -> int:
     return len(value) if isinstance(value, list) else 0
+
+
+def _kind(value: Any) -> str:
+    return f"one with {', '.join(map(str, value)) or 'nothing'}" if isinstance(value, dict) else type(value).__name__

@@ -250,11 +250,17 @@ LABELLED = {"prompt": "p", "response_1": "a", "response_2": "b", "label": 1}
         ({**PAIR, "weight": 0}, "weight 0.0 is not above 0"),
         ({"prompt": "p", "chosen": "a", "rejcted": "b"}, "columns.rejected=rejcted"),
         ({"text": "a"}, "no column"),
-        ({"prompt": [], **{k: PAIR[k] for k in ("chosen", "rejected")}}, "no user turn"),
-        ({**PAIR, "prompt": [{"role": "system", "content": "x"}]}, "no user turn"),
-        ({**PAIR, "prompt": ASK + say("4")}, "ends with a assistant turn"),
+        ({"prompt": [], **{k: PAIR[k] for k in ("chosen", "rejected")}}, "no turn at all"),
+        ({**PAIR, "prompt": [{"role": "system", "content": "x"}]}, "ends with 'system'"),
+        ({**PAIR, "prompt": ASK + say("4")}, "ends with 'assistant'"),
         ({**PAIR, "prompt": [{"role": "human", "content": "x"}]}, "role 'human'"),
-        ({**PAIR, "prompt": [{"from": "human", "value": "x"}]}, "each needs 'role' and 'content'"),
+        ({**PAIR, "prompt": [{"from": "human", "value": "x"}]}, "'role' and 'content'"),
+        ({**PAIR, "prompt": [{"role": "user", "text": "x"}]}, "'role' and 'content'"),
+        ({**PAIR, "prompt": ["x"]}, "'role' and 'content'"),
+        ({"prompt": ASK, "chosen": [{"role": "assistant"}], "rejected": say("5")}, "not one with role"),
+        ({"prompt": ASK, "chosen": ASK, "rejected": say("5")}, "0 messages after"),
+        ({"prompt": "p", "chosen": ASK, "rejected": say("5")}, "the last turn is by 'user'"),
+        ({**PAIR, "margin": -0.5}, "margin -0.5 says that the rejected answer is better; swap"),
         ({"chosen": ASK + say("4") + ASK + say("1"), "rejected": ASK + say("5") + ASK + say("1")}, "last turn only"),
         ({**SCORED, "scores": [float("nan"), 0]}, "score 1 is nan"),
         ({**SCORED, "scores": [1, float("inf")]}, "score 2 is inf"),
@@ -332,6 +338,24 @@ def test_nothing_to_train_on_is_an_error(tmp_path: Path) -> None:
         load_groups(DataOptions())
     with pytest.raises(DataError, match="one prompt only"):
         load_groups(DataOptions(path=write(tmp_path, [PAIR]), test_fraction=0.5))
+
+
+def test_nothing_is_left_out_without_a_count(tmp_path: Path) -> None:
+    """Three prompts with a winner, two with ties only; the same five as the test, where ties are kept."""
+    tied = [{"prompt": f"t{n}", "responses": ["a", "b"], "scores": [1, 1]} for n in range(2)]
+    rows = [{"prompt": f"p{n}", "chosen": "good", "rejected": "bad", "margin": 0.5} for n in range(3)]
+    loading = Loading()
+    train, _ = load_groups(DataOptions(path=[write(tmp_path, tied, "t.jsonl"), write(tmp_path, rows)], test_fraction=0,
+                                       min_margin=0.5), loading)  # fmt: skip
+    assert (len(train), loading.train, loading.tied, loading.tied_test) == (3, 3, 2, 0)
+    assert any("2 training groups left out" in line for line in loading.lines())
+    loading = Loading()
+    other = write(tmp_path, [{**PAIR, "prompt": "other"}], "other.jsonl")
+    _, test = load_groups(
+        DataOptions(path=other, test_path=[str(tmp_path / "t.jsonl"), write(tmp_path, rows)]), loading
+    )
+    assert (len(test), loading.test, loading.tied, loading.tied_test) == (5, 5, 0, 2)
+    assert any("2 test groups have ties only" in line for line in loading.lines())
 
 
 @pytest.mark.parametrize(
