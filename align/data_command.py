@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not groups:
         first = f"; the first bad row: {loading.skipped[0]}" if loading.skipped else ""
         raise DataError(f"{arguments.path}: no judged pair in {loading.rows} rows{first}")
-    loading.train = len(groups)
+    loading.tied = sum(not group["winners"] for group in groups)
+    loading.train = len(groups) - loading.tied
     report = cyclicity_report(groups)
     if arguments.json:
         print(json.dumps({"loading": vars(loading), "cyclicity": report.to_dict()}, indent=2, ensure_ascii=False))
@@ -47,29 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _options(kind: type, path: str, overrides: list[str]) -> Any:
-    """DataOptions from key=value texts, read by the same parser as any config."""
-    import difflib
+    """DataOptions from key=value texts: the same parser, types and complaints as in any config's section data."""
+    from launch.config import _build
+    from launch.yamltree import Value, override
 
-    import yaml
-
-    from launch.errors import ConfigError
-
-    values: dict[str, Any] = {"path": path}
+    section = Value({"path": Value(path, "FILE")}, "arbiter data")
     for text in overrides:
-        key, _, value = text.partition("=")
-        name, _, inner = key.partition(".")
-        if name not in kind.__dataclass_fields__:  # type: ignore[attr-defined]
-            near = difflib.get_close_matches(name, list(kind.__dataclass_fields__), n=1, cutoff=0.0)  # type: ignore[attr-defined]
-            raise ConfigError(f"data has no field {name!r}; did you mean {near[0]!r}?")
-        parsed = yaml.safe_load(value)
-        if inner:
-            values.setdefault(name, {})[inner] = parsed
-        else:
-            values[name] = parsed
-    try:
-        return kind(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{error.field}={error}") from error
+        override(section, text)
+    return _build(kind, section, "data")
 
 
 def _show(loading: Any, groups: list[dict[str, Any]], report: Any) -> None:
@@ -83,6 +69,8 @@ def _show(loading: Any, groups: list[dict[str, Any]], report: Any) -> None:
         console.print(f"{len(loading.skipped)} bad rows left out, the first: {loading.skipped[0]}", markup=False)
     if loading.unjudged:
         console.print(f"{loading.unjudged} rows without a vote")
+    if loading.tied:
+        console.print(f"{loading.tied} prompts with ties only, which training leaves out")
     table = Table(title="Cyclicity")
     for head in (
         "judge",

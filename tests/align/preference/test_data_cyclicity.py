@@ -131,13 +131,21 @@ def test_data_command_prints_tables_and_complaints(
     monkeypatch.setenv("COLUMNS", "160")
     file = tmp_path / "rows.jsonl"
     rows = [{"prompt": "p", "responses": ["a", "b", "c"], "votes": [[0, 1, 0], [1, 2, 1], [0, 2, 2]]}]
+    rows.append({"prompt": "q", "responses": ["a", "b"], "votes": [[0, 1, None]]})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert cli.main(["data", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "closed triples" in printed
     assert "answers 1 > 2 > 3 > 1" in printed
+    assert "1 prompts with ties only" in printed
     assert cli.main(["data", str(file), "bad_row=skip"]) == 2
-    assert "did you mean 'bad_rows'" in capsys.readouterr().err
+    assert "did you mean 'data.bad_rows'" in capsys.readouterr().err
+    assert cli.main(["data", str(file), "min_margin=big"]) == 2
+    assert "override 'min_margin=big': data.min_margin = 'big' is not float" in capsys.readouterr().err
+    assert cli.main(["data", str(file), "min_margin=-1"]) == 2
+    assert "data.min_margin: -1.0 is below 0" in capsys.readouterr().err
+    assert cli.main(["data", str(file), "columns.prompt=[p]"]) == 2
+    assert "data.columns.prompt = ['p'] is not str" in capsys.readouterr().err
     assert cli.main(["data", str(tmp_path / "none.jsonl")]) == 1
     assert "no such file" in capsys.readouterr().err
 
