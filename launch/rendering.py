@@ -152,8 +152,9 @@ class Renderer:
 def check_messages(prompt: Sequence[Message]) -> None:
     """Raise DataError unless the prompt has role and content in every turn and ends with a user turn."""
     for turn in prompt:
-        if set(turn) < {"role", "content"} or not isinstance(turn["content"], str):
-            raise DataError(f"a chat turn needs text under 'role' and 'content', got {sorted(turn)}")
+        if not (isinstance(turn, dict) and all(isinstance(turn.get(key), str) for key in ("role", "content"))):
+            got = sorted(map(str, turn)) if isinstance(turn, dict) else f"a {type(turn).__name__}"
+            raise DataError(f"a chat turn needs text under 'role' and 'content', got {got}")
     if not prompt or prompt[-1]["role"] not in ("user", "tool"):
         last = prompt[-1]["role"] if prompt else "no turn at all"
         raise DataError(f"a prompt must end with a user turn, this one ends with {last!r}; move the answer out of it")

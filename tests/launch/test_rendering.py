@@ -119,6 +119,10 @@ def test_the_pad_id_is_no_part_of_the_contract():
         ([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "ends with 'assistant'"),
         ([], "no turn at all"),
         ([{"role": "user"}], "needs text"),
+        ([{"role": "user", "text": "q"}], r"got \['role', 'text'\]"),
+        ([{"content": "q", "name": "n", "extra": 1}], "needs text"),
+        ([{"role": "user", "content": None}], "needs text"),
+        (["plain text in a list"], "got a str"),
     ],
 )
 def test_a_prompt_that_is_none_is_refused(prompt, told):
