@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -36,7 +38,19 @@ class Judge:
 
     scorer: Any
     identity: str
-    """Changes whenever the scores could: a content hash, or a dotted name with the object's repr."""
+    """Changes whenever the scores could: a content hash, or a dotted name with the object's repr and source."""
+    device: Any = None
+    """torch.device that a scorer which is a module computes on; None leaves it where it is."""
+
+    def rest(self) -> None:
+        """Clear the device, for training; the next `parts` moves the scorer there again."""
+        self._move("cpu")
+
+    def _move(self, device: Any) -> None:
+        import torch
+
+        if self.device is not None and isinstance(self.scorer, torch.nn.Module):
+            self.scorer.to(device)
 
     def parts(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[tuple[np.ndarray, np.ndarray]]:
         """(S_T, S_C), float64 [K, K] each, of every (prompt, answers).
@@ -44,6 +58,7 @@ class Judge:
         Raises:
             DataError: a table of another size, or scores that are not finite; the prompt's number is named.
         """
+        self._move(self.device)
         many = getattr(self.scorer, "score_many", None)
         scored = many(groups) if many is not None else [self.scorer.score(*group) for group in groups]
         out = []
@@ -105,12 +120,21 @@ def load_judge(source: str, field: str = "preference") -> Judge:
         if not hasattr(scorer, "score"):
             raise ConfigError(f"{field}: {source} has no score(prompt, responses)", field)
         own = getattr(scorer, "identity", None)
-        plain = type(scorer).__repr__ is object.__repr__  # would hold an address
-        return Judge(scorer, f"{source} {own if own is not None else '' if plain else repr(scorer)}")
+        if own is None:
+            plain = type(scorer).__repr__ is object.__repr__  # would hold an address
+            own = f"{'' if plain else repr(scorer)} {_sources(importlib.import_module(kind), *type(scorer).__mro__)}"
+        return Judge(scorer, f"{source} {own}", own_device())
     from align.preference.model import PreferenceModel
 
     model = PreferenceModel.from_pretrained(source)
-    return Judge(model.eval(), policy_identity(source))
+    return Judge(model.eval(), policy_identity(source), own_device())
+
+
+def own_device() -> Any:
+    """The CUDA device of this process (LOCAL_RANK), or None without one."""
+    import torch
+
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else None
 
 
 def describer(function: str, *sources: str) -> Describe | None:
@@ -165,6 +189,17 @@ def _checked(prompt: Any, place: str) -> Prompt:
     except (DataError, TypeError) as error:
         raise DataError(f"{place}: {error}") from error
     return prompt
+
+
+def _sources(*objects: Any) -> str:
+    """sha256 over the files that define modules or classes, libraries' aside; built-in ones have none."""
+    files = set()
+    for found in objects:
+        module = sys.modules[found.__module__] if isinstance(found, type) else found
+        file = getattr(module, "__file__", None)
+        if file is not None and "site-packages" not in file:
+            files.add(file)
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(files))).hexdigest()
 
 
 def _is_dotted(source: str) -> bool:

@@ -175,6 +175,7 @@ def main(config: Config) -> Result:
             run.fingerprint_data(f"round-{t}", [{"hash": dataset.hash}])
             h = histogram([rate - 0.5 for P in dataset.P for rate in win_rates(P)])
             histograms.append({"method": config.label, "round": t, **h})
+            preference.rest()
             policies.append(stages.train(t, policy, dataset, config.policy))
             if t not in logged:
                 facts = measure.truth_metrics(shards[t - 1], samples, describe)

@@ -11,6 +11,7 @@ depend on their number (up to rounding in the scores); one process writes.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from align.selfplay.inputs import Judge, policy_identity
+from align.selfplay.inputs import Judge, own_device, policy_identity
 from align.selfplay.objective import SelfPlayObjective, examples, objective_scale, reference_logprobs
 from align.selfplay.pairs import PairDataset, build_pairs
 from align.selfplay.schedule import coefficients, mixed_scores
@@ -106,6 +107,7 @@ class Stages:
             from launch.generate import VLLMGenerator
 
             if self._engine is None:
+                _clear_device()
                 self._engine = VLLMGenerator(policy, folder=self.run.path / "engines")
             elif self._engine_of != policy:
                 self._engine.reload(policy)
@@ -124,6 +126,7 @@ class Stages:
         """S_T and S_C, float64 [N, K, K], of every prompt's answers, and their hash. `key` names the answers."""
         stage = self.run.stage(f"{name}-score", {"responses": key, "judge": judge.identity})
         if not self._done(stage):
+            self.free_engine()
             with self.run.timing(f"{name} score"):
                 groups = [(p, [c.text for c in row]) for p, row in zip(prompts, samples, strict=True)]
                 step = self.config.chunk
@@ -207,12 +210,12 @@ class Stages:
         }
         stage = self.run.stage(f"round-{t}-train", key)
         if not self._done(stage):
+            self.free_engine()
             reference = self.reference(f"round-{t}", policy, dataset)
             magnet = None
             if c.anchor:
                 magnet = self.reference(f"round-{t}-start", start, dataset) if start != policy else reference
             name = f"round-{t}-{content_hash(key)[:8]}"
-            self.free_engine()
             with self.run.timing(f"round-{t} train"):
                 model, tokenizer = self.model(policy)
                 folder = fit_policy(model, tokenizer, dataset, reference, magnet, c, self.run, name, t)
@@ -238,8 +241,6 @@ class Stages:
     def model(self, policy: str) -> tuple[Any, Any]:
         """The policy in memory, loaded once for all stages of a round: (model, tokenizer)."""
         if self._model is None or self._model[0] != policy:
-            import torch
-
             from launch.models import load_causal_lm, load_tokenizer
 
             self._model = None  # free the one before first
@@ -247,16 +248,15 @@ class Stages:
             # Weights stay fp32 under mixed precision: steps of 5e-7 would round to nothing in bf16.
             precision = train.precision if train.lora is not None else "fp32"
             model: Any = load_causal_lm(policy, precision, train.quantization)
-            if torch.cuda.is_available() and train.quantization == "none":
-                model = model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
+            device = own_device()
+            if device is not None and train.quantization == "none":
+                model = model.to(device)
             self._model = (policy, model, load_tokenizer(policy))
         return self._model[1], self._model[2]
 
     def free_engine(self) -> None:
-        """End the vLLM engine where it shares a GPU with training; on CPU it stays and takes new weights."""
-        import torch
-
-        if self._engine is not None and torch.cuda.is_available():
+        """End the vLLM engine where it shares a GPU with what follows; on CPU it stays and takes new weights."""
+        if self._engine is not None and own_device() is not None:
             self.close()
 
     def close(self) -> None:
@@ -347,6 +347,15 @@ def _collect(by_rank: Sequence[Sequence[Any]], chunk: int, ranks: int) -> list[A
         out += part[start : start + chunk]
         i += 1
     return out
+
+
+def _clear_device() -> None:
+    """Give a GPU's memory back that an ended fit still caches: an engine, another process, counts it as taken."""
+    if own_device() is not None:
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _autocast(model: Any, precision: str) -> Any:
