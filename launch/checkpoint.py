@@ -12,7 +12,6 @@ no longer follow from "step 101 is running".
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from launch import manifest
 from launch.errors import CheckpointError
 from launch.runfolder import sync_path, sync_tree
 
@@ -90,8 +90,7 @@ def begin(target: Path, needed: int = 0) -> Path:
 
 def finish(temporary: Path, target: Path) -> None:
     """The second half of `writing`: manifest, flush, rename."""
-    text = json.dumps(_inventory(temporary), indent=1)
-    (temporary / MANIFEST).write_text(text)
+    manifest.write_manifest(temporary, MANIFEST)
     sync_tree(temporary)
     if target.exists():
         _remove(target)
@@ -101,22 +100,7 @@ def finish(temporary: Path, target: Path) -> None:
 
 def problem(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, in a few words; None if it is exactly as it was written."""
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        return f"{MANIFEST} is missing"
-    try:
-        expected: dict[str, dict[str, int | str]] = json.loads(manifest.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return f"{MANIFEST} is broken"
-    for name, facts in expected.items():
-        file = folder / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != facts["bytes"]:
-            return f"{name} has {file.stat().st_size} of {facts['bytes']} bytes"
-        if _sha256(file) != facts["sha256"]:
-            return f"{name} does not have the content that was written"
-    return None
+    return manifest.problem(folder, MANIFEST)
 
 
 def latest(parent: Path) -> Path | None:
@@ -171,16 +155,6 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(away, ignore_errors=True)
     folder.rename(away)
     shutil.rmtree(away)
-
-
-def _inventory(folder: Path) -> dict[str, dict[str, int | str]]:
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
-    return {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in files}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as data:
-        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _explained(error: Exception, target: Path, needed: int) -> CheckpointError:

@@ -33,6 +33,7 @@ from typing import Any
 
 from launch import yamltree
 from launch.errors import CheckpointError, ConfigError
+from launch.manifest import file_hash
 
 _LIBRARIES = (
     "torch",
@@ -256,18 +257,6 @@ def _end_broken_line(path: Path) -> None:
 def content_hash(data: Any) -> str:
     """sha256 of anything JSON can hold; the same for equal content, whatever the order of keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, default=float).encode()).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file, or of a folder's files with their names."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file()):
-        if file != path:
-            digest.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as data:
-            while block := data.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def environment(seed: int) -> dict[str, Any]:

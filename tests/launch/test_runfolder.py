@@ -1,5 +1,6 @@
 """A run folder's laws: whole files, forgiven cuts, stages addressed by content, another run refused."""
 
+import hashlib
 import json
 
 import pytest
@@ -78,6 +79,9 @@ def test_hashes_follow_content(tmp_path):
     assert file_hash(tmp_path / "x") == file_hash(tmp_path / "y")
     (tmp_path / "y" / "f").write_text("other")
     assert file_hash(tmp_path / "x") != file_hash(tmp_path / "y")
+    # By hand: a folder is the names and contents of its files in order, a file its content alone.
+    assert file_hash(tmp_path / "x") == hashlib.sha256(b"fsame").hexdigest()
+    assert file_hash(tmp_path / "y" / "f") == hashlib.sha256(b"other").hexdigest()
     assert content_hash({"a": [1.0, 2]}) == content_hash({"a": [1.0, 2]}) != content_hash({"a": [2, 1.0]})
 
 
