@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -33,7 +34,7 @@ from typing import Any
 
 from launch import yamltree
 from launch.errors import CheckpointError, ConfigError
-from launch.manifest import file_hash
+from launch.manifest import STAGE_MANIFEST, file_hash, problem, write_manifest
 
 _LIBRARIES = (
     "torch",
@@ -49,6 +50,10 @@ _LIBRARIES = (
 )
 # Options that say where or how long a run goes on, not what it computes; a continued run may change them.
 _FREE_KEYS = {"folder", "fresh", "report_to"}
+_verified: set[Path] = set()
+"""Stages that this process has written or compared with their manifests."""
+
+logger = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -60,7 +65,7 @@ class RunFolder:
 
     @property
     def writes(self) -> bool:
-        return os.environ.get("RANK", "0") == "0"
+        return _is_main()
 
     def open(self, config: dict[str, Any], seed: int) -> RunFolder:
         """Create the folder, or enter it again if it was made by the same configuration.
@@ -154,19 +159,39 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        return self.path.is_dir()
+        """True if the stage is there as it was written; the first look of a process compares every file.
+
+        A spoilt stage is set aside as .broken-NAME with a warning, to be made again. Only the main process compares
+        and moves. A stage without a manifest was made before there were any, and is believed.
+        """
+        if not self.path.is_dir():
+            return False
+        place = self.path.resolve()
+        if place in _verified or not _is_main() or not (self.path / STAGE_MANIFEST).is_file():
+            return True
+        wrong = problem(self.path, STAGE_MANIFEST)
+        if wrong is None:
+            _verified.add(place)
+            return True
+        aside = self.path.with_name(f".broken-{self.path.name}")
+        logger.warning("stage %s is made again: %s; what is left of it goes to %s", self.path, wrong, aside.name)
+        shutil.rmtree(aside, ignore_errors=True)
+        self.path.rename(aside)
+        return False
 
     @contextmanager
     def write(self) -> Iterator[Path]:
-        """Give a folder to fill; it becomes the stage when the block ends without an error."""
+        """Give a folder to fill; it becomes the stage, with a manifest, when the block ends without an error."""
         building = self.path.with_name(f".building-{self.path.name}")
         if building.exists():
             shutil.rmtree(building)
         building.mkdir(parents=True)
         yield building
+        write_manifest(building, STAGE_MANIFEST)
         sync_tree(building)
         building.rename(self.path)
         sync_path(self.path.parent)
+        _verified.add(self.path.resolve())
 
     def scratch(self) -> Path:
         """A folder for partial results that outlive a kill; remove it once the stage is done."""
@@ -179,6 +204,11 @@ class Stage:
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         return read_rows(self.path / f"{name}.jsonl")
+
+
+def _is_main() -> bool:
+    """The one process of a launch that writes; known before there is a process group."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 # ---------------------------------------------------------------- files that appear whole

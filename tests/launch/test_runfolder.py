@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import shutil
 
 import pytest
 
@@ -50,6 +52,59 @@ def test_a_stage_is_addressed_by_content_and_not_by_key_order(tmp_path):
     run = RunFolder(tmp_path)
     assert run.stage("s", {"a": 1, "b": 2}).path == run.stage("s", {"b": 2, "a": 1}).path
     assert run.stage("s", {"a": 1}).path != run.stage("s", {"a": 2}).path
+
+
+def scored(folder):
+    """A finished stage that this process has not looked at: written in one run folder and copied into another."""
+    stage = RunFolder(folder / "written").stage("score", {"k": 5})
+    with stage.write() as out:
+        (out / "S.json").write_text("[1, 2]")
+        (out / "rows.jsonl").write_text('{"a": 1}\n')
+    shutil.copytree(folder / "written", folder / "copied")
+    return RunFolder(folder / "copied").stage("score", {"k": 5})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda f: (f / "S.json").write_text("[1, 3]"), "S.json does not have the content that was written"),
+        (lambda f: (f / "S.json").write_text("[1,"), "S.json has 3 of 6 bytes"),
+        (lambda f: (f / "rows.jsonl").unlink(), "rows.jsonl is missing"),
+        (lambda f: (f / ".stage.json").write_text("{"), "broken"),
+    ],
+)
+def test_a_spoilt_stage_is_set_aside_and_made_again(tmp_path, caplog, spoil, told):
+    stage = scored(tmp_path)
+    spoil(stage.path)
+    with caplog.at_level(logging.WARNING):
+        assert not stage.done
+    assert [told in record.getMessage() for record in caplog.records] == [True]
+    assert not stage.path.exists() and stage.path.with_name(f".broken-{stage.path.name}").is_dir()
+    with stage.write() as out:
+        (out / "S.json").write_text("[1, 2]")
+    assert stage.done and stage.read_json("S") == [1, 2]
+
+
+def test_a_whole_stage_is_compared_once_and_by_the_main_process(tmp_path, monkeypatch):
+    """A rank that compared while the main process moves the folder would fail; so it only looks whether it is there."""
+    stage = scored(tmp_path)
+    (stage.path / "S.json").write_text("spoilt")
+    monkeypatch.setenv("RANK", "1")
+    assert stage.done and stage.path.is_dir()
+    monkeypatch.setenv("RANK", "0")
+    (stage.path / "S.json").write_text("[1, 2]")
+    assert stage.done and stage.read_json("S") == [1, 2] and stage.read_rows("rows") == [{"a": 1}]
+    (stage.path / "S.json").write_text("changed behind its back")
+    assert stage.done
+
+
+def test_a_manifest_is_no_content(tmp_path):
+    """Keys of later stages are hashes of earlier stages' folders: they are those of the files alone."""
+    stage = scored(tmp_path)
+    before = file_hash(stage.path)
+    (stage.path / ".stage.json").unlink()
+    assert file_hash(stage.path) == before
+    assert stage.done, "stages made before there were manifests are believed"
 
 
 def test_lines_end_at_newline_alone(tmp_path):
