@@ -75,7 +75,7 @@ class RunFolder:
         """
         saved = self.path / "config.yaml"
         if saved.exists():
-            if self.fresh:
+            if self.fresh and self.writes:  # another rank may look when the main process has just written it
                 raise ConfigError(f"{self.path} already holds a run; choose another run.folder or drop run.fresh")
             before = yamltree.read(saved).plain()
             changed = _changed(before, json.loads(json.dumps(config)))

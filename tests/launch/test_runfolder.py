@@ -22,6 +22,12 @@ def test_the_same_configuration_enters_again_and_another_is_refused_by_key(tmp_p
         RunFolder(tmp_path / "r", fresh=True).open(CONFIG, seed=1)
 
 
+def test_a_rank_that_comes_after_the_main_process_enters_a_fresh_folder(tmp_path, monkeypatch):
+    RunFolder(tmp_path / "r", fresh=True).open(CONFIG, seed=1)
+    monkeypatch.setenv("RANK", "1")
+    RunFolder(tmp_path / "r", fresh=True).open(CONFIG, seed=1)
+
+
 def test_environment_names_versions_and_commit(tmp_path):
     run = RunFolder(tmp_path).open(CONFIG, seed=7)
     saved = json.loads((run.path / "environment.json").read_text())
