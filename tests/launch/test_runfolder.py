@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from launch import yamltree
 from launch.errors import CheckpointError, ConfigError
 from launch.runfolder import RunFolder, content_hash, file_hash, read_rows
 
@@ -20,6 +21,14 @@ def test_the_same_configuration_enters_again_and_another_is_refused_by_key(tmp_p
         RunFolder(tmp_path / "r").open({**CONFIG, "train": {"betas": (0.8, 0.95)}}, seed=1)
     with pytest.raises(ConfigError, match="already holds a run"):
         RunFolder(tmp_path / "r", fresh=True).open(CONFIG, seed=1)
+
+
+def test_what_changes_no_number_may_change_and_the_newest_is_written(tmp_path):
+    free = {"save_steps": 7, "keep_checkpoints": 3, "log_steps": 1, "eval_steps": 5, "processes": 2}
+    RunFolder(tmp_path / "r").open(CONFIG, seed=1)
+    later = {**CONFIG, "train": {**CONFIG["train"], **free}}
+    RunFolder(tmp_path / "r").open(later, seed=1)
+    assert yamltree.read(tmp_path / "r" / "config.yaml").plain() == json.loads(json.dumps(later))
 
 
 def test_a_rank_that_comes_after_the_main_process_enters_a_fresh_folder(tmp_path, monkeypatch):
