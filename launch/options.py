@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-
 FREE_OPTIONS = frozenset({"save_steps", "keep_checkpoints", "log_steps", "eval_steps", "processes"})
 """Fields of TrainOptions that may change between a run and its continuation: they do not change what is computed."""
 
