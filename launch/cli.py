@@ -53,10 +53,13 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" while writing {error.filename}" if error.filename else ""
+            line = f"the disk is full{where}; free some space and give the same command again: it continues"
+        elif error.filename is not None:
+            line = f"cannot use {error.filename}: {error.strerror}; check the path and its permissions"
+        else:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        line = f"the disk is full{where}; free some space and give the same command again: it continues"
         return _complain(line, 1, every_rank=True)
 
 

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -219,19 +219,24 @@ def _is_main() -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that a reader sees the old content or the new, never half of it.
+
+    Raises:
+        CheckpointError: the file or its folder cannot be written, or the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
+        temporary.replace(path)
+        sync_path(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there may be no folder that it could be in
+            temporary.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {path}: {error.strerror}; what was there before is kept") from error
-    temporary.replace(path)
-    sync_path(path.parent)
 
 
 def write_json(path: Path, data: Any) -> None:

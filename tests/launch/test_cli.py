@@ -75,6 +75,13 @@ def test_a_refusal_is_one_line_on_stderr_and_an_exit_code(job, capsys, override,
     assert said in error and error.count("\n") == 1
 
 
+def test_a_run_folder_that_cannot_be_made_is_one_line(job, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["run", str(job), f"run.folder={tmp_path}/file/run"]) == 1
+    error = capsys.readouterr().err
+    assert error == f"arbiter: cannot use {tmp_path}/file/run: Not a directory; check the path and its permissions\n"
+
+
 def test_other_ranks_are_quiet_about_what_all_ranks_see(job, capsys, monkeypatch):
     """A config error is said once. An error of one rank's own is said by it, with its number."""
     monkeypatch.setenv("RANK", "3")

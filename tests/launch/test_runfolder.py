@@ -168,3 +168,9 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert run.artifacts("a") == {"a": {"kept": 1}}
     assert [p.name for p in (tmp_path / "artifacts").iterdir()] == ["a.json"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"cannot write .*file/artifacts/a\.json: Not a directory"):
+        RunFolder(tmp_path / "file").artifact("a", {})
