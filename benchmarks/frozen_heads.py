@@ -1,7 +1,8 @@
 """Preference heads on the states of a frozen backbone: the heads and loss of align.preference, nothing else trained.
 
 States are standardised (mean 0, spread 1 on the training side) and scaled to length about 1, which the heads' tau and
-clip are meant for. AdamW, and the epoch with the lowest loss on a tenth of the training prompts is kept.
+clip are meant for. AdamW; of two learning rates and twenty epochs, the state with the lowest loss on a tenth of the
+training prompts is kept, for each kind and seed apart (one rate for all would favour some kinds).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from align.preference.objective import preference_loss
 from benchmarks.features import States
 
 TAU, DELTA = 0.1, 5.0
+RATES = (1e-3, 1e-2)
 KINDS: dict[str, tuple[str, int]] = {
     "BT": ("bt", 0),
     "GPM 2": ("gpm", 2),
@@ -77,6 +79,9 @@ class Fitted:
     answers: Scale
     prompts: Scale
     epochs: int
+    rate: float
+    loss: float
+    """On the validation pairs."""
 
     def scores(self, states: States, winner: np.ndarray, loser: np.ndarray, prompt: np.ndarray) -> np.ndarray:
         """Raw scores [Q] of answer rows `winner` over `loser` under prompt rows `prompt`."""
@@ -111,7 +116,12 @@ def fit(
         if held < best[0]:
             best = (held, epoch + 1, {name: value.clone() for name, value in heads.state_dict().items()})
     heads.load_state_dict(best[2])
-    return Fitted(heads, *scales, best[1])
+    return Fitted(heads, *scales, best[1], rate, best[0])
+
+
+def fit_best(kind: str, states: States, train: Pairs, valid: Pairs, seed: int) -> Fitted:
+    """`fit` at each of RATES; the lowest validation loss wins."""
+    return min((fit(kind, states, train, valid, seed, rate) for rate in RATES), key=lambda fitted: fitted.loss)
 
 
 def _tensors(pairs: Pairs) -> Sequence[torch.Tensor]:

@@ -29,7 +29,7 @@ from align.preference.data import prompt_key, split_by_prompt, to_group
 from align.preference.formats import Judged
 from benchmarks import features, real_data
 from benchmarks.features import States
-from benchmarks.frozen_heads import KINDS, Pairs, fit
+from benchmarks.frozen_heads import KINDS, Pairs, fit_best
 from benchmarks.measure import machine
 
 SEEDS = 5
@@ -62,12 +62,12 @@ def main(names: Sequence[str]) -> None:
         table = join(parts)
         rows: dict[str, dict[str, Any]] = {}
         for kind in KINDS:
-            fitted = [fit(kind, table, train, valid, seed) for seed in range(SEEDS)]
+            fitted = [fit_best(kind, table, train, valid, seed) for seed in range(SEEDS)]
             rows[kind] = {
                 test: interval(items, np.stack([correct(f.scores(table, *_rows(items))) for f in fitted]))
                 for test, items in tests.items()
             }
-            rows[kind]["epochs"] = [f.epochs for f in fitted]
+            rows[kind]["kept"] = [{"epoch": f.epochs, "rate": f.rate, "loss": f.loss} for f in fitted]
             print(known[name].name, kind, {test: round(rows[kind][test]["accuracy"], 3) for test in tests}, flush=True)
         results["backbones"][known[name].name] = rows
     results["command"] = "OMP_NUM_THREADS=1 python -m benchmarks.real_preferences"

@@ -41,17 +41,27 @@ PLAY, LEARN, HELD_OUT = slice(0, 600), slice(600, 860), slice(860, 1000)
 
 def main(seeds: Sequence[str]) -> None:
     begun = time.time()
-    rows = [one_seed(int(seed)) for seed in seeds or ("0", "1", "2")]
-    results = {
-        "command": f"OMP_NUM_THREADS=1 python -m benchmarks.real_selfplay {' '.join(seeds)}".strip(),
-        "seconds": round(time.time() - begun),
-        "machine": machine(),
-        "settings": {"rounds": ROUNDS, "openings_per_round": PER_ROUND, "K": K, "beta": BETA, "learning_rate": RATE},
-        "seeds": rows,
-    }
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "real_selfplay.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (OUT / "real_selfplay.md").write_text(page(results), encoding="utf-8")
+    wanted = [int(seed) for seed in seeds or ("0", "1", "2")]
+    rows: list[dict[str, Any]] = []
+    for seed in wanted:
+        rows.append(one_seed(seed))
+        results = {
+            "command": "OMP_NUM_THREADS=1 python -m benchmarks.real_selfplay "
+            + " ".join(map(str, wanted[: len(rows)])),
+            "seconds": round(time.time() - begun),
+            "machine": machine(),
+            "settings": {
+                "rounds": ROUNDS,
+                "openings_per_round": PER_ROUND,
+                "K": K,
+                "beta": BETA,
+                "learning_rate": RATE,
+            },
+            "seeds": rows,
+        }
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / "real_selfplay.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (OUT / "real_selfplay.md").write_text(page(results), encoding="utf-8")
 
 
 def one_seed(seed: int) -> dict[str, Any]:
