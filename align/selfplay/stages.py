@@ -15,8 +15,9 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,17 +81,18 @@ class Stages:
                 mine = [p for i in chunks for p in prompts[i * c.chunk : (i + 1) * c.chunk]]
                 mine = mine if runtime.rank() < ranks else []
                 store = stage.scratch() / f"rank-{runtime.rank()}-of-{ranks}"
-                found: Samples = []
-                if mine:
-                    found = generate_chunks(
-                        self._generator(policy),
-                        mine,
-                        n,
-                        c.sampling,
-                        c.chunk,
-                        lambda i: stable_hash(c.run.seed, name, chunks[i]),
-                        store,
-                    )
+                with _ending_together(stage.scratch()):
+                    found: Samples = []
+                    if mine:
+                        found = generate_chunks(
+                            self._generator(policy),
+                            mine,
+                            n,
+                            c.sampling,
+                            c.chunk,
+                            lambda i: stable_hash(c.run.seed, name, chunks[i]),
+                            store,
+                        )
                 samples = _collect(runtime.gather(found), c.chunk, ranks)
                 rows = [{"completions": [completion_to_json(x) for x in row]} for row in samples]
                 self._write(stage, lambda folder: write_rows(folder / "completions.jsonl", rows))
@@ -334,6 +336,24 @@ def save_merged(base: str, adapters: Path, target: Path, tokenizer: Any) -> None
 
     merge_lora(PeftModel.from_pretrained(load_causal_lm(base), str(adapters))).save_pretrained(target)
     tokenizer.save_pretrained(target)
+
+
+@contextmanager
+def _ending_together(folder: Path, every: float = 0.5) -> Iterator[None]:
+    """Leave the block when every rank has left it, successful or not; marks are kept in `folder`.
+
+    A collective would do, were it not that process groups give up after 30 minutes and an engine of the main process
+    may sample for hours. A rank that is killed leaves no mark: its launcher ends the others, as it always does.
+    """
+    marks = [folder / f"ended-{rank}" for rank in range(runtime.world_size())]
+    marks[runtime.rank()].unlink(missing_ok=True)  # of an earlier try
+    runtime.barrier()
+    try:
+        yield
+    finally:
+        marks[runtime.rank()].touch()
+    while not all(mark.exists() for mark in marks):
+        time.sleep(every)
 
 
 def _collect(by_rank: Sequence[Sequence[Any]], chunk: int, ranks: int) -> list[Any]:

@@ -40,3 +40,11 @@ def test_two_processes_play_the_round_that_one_plays(char_policy: Path, tmp_path
     assert losses[1] == pytest.approx(losses[0], rel=1e-5, abs=1e-5)
     saved = json.loads((tmp_path / "two" / "mixture" / "mixture.json").read_text())
     assert len(saved["policies"]) == 1
+
+
+def test_sampling_may_take_longer_than_the_process_group_waits(tmp_path: Path) -> None:
+    """The main process samples for 10 s under collectives that give up after 4 s; both ranks then read its answers."""
+    module = ["-m", "tests.align.selfplay.slow_engine", str(tmp_path / "policy"), str(tmp_path)]
+    done = launched(["torch.distributed.run", "--nproc_per_node", "2", "--standalone", *module])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [(tmp_path / f"seen-{rank}").read_text() for rank in (0, 1)] == ["a 0 a 1 b 0 b 1 c 0 c 1"] * 2
