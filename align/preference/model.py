@@ -323,9 +323,10 @@ class PreferenceModel(PreTrainedModel):
         r, v = np.zeros(len(ids), np.float32), np.zeros((len(ids), self.config.dims), np.float32)
         lambda_sq = np.zeros((len(gates), self.config.dims // 2), np.float32)
         order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
+        gate_of = {row: g for g, row in gates.items()}  # a sequence belongs to one group
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            here = [(g, rows.index(row)) for g, row in gates.items() if row in rows]
+            here = [(gate_of[row], place) for place, row in enumerate(rows) if row in gate_of]
             tokens, mask = padded([ids[n] for n in rows], self.renderer.tokenizer.pad_token_id or 0)
             out = self(
                 input_ids=tokens.to(self.device),
