@@ -31,6 +31,8 @@ class Sequences:
     """Per group, which real token of that sequence is read, from 0 (unused by mean pooling)."""
     cut: int = 0
     """Sequences that lost tokens to the length limit."""
+    cut_groups: list[int] = field(default_factory=list)
+    """Groups with such a sequence."""
 
 
 def sequences(renderer: Renderer, groups: Sequence[tuple[Prompt, Sequence[str]]], pooling: Pooling) -> Sequences:
@@ -59,6 +61,8 @@ def sequences(renderer: Renderer, groups: Sequence[tuple[Prompt, Sequence[str]]]
             known[response] = len(out.ids)
             out.ids.append(encoded.ids)
             out.cut += encoded.cut > 0
+            if encoded.cut and out.cut_groups[-1:] != [number]:
+                out.cut_groups.append(number)
         out.answers.append([known[response] for response in responses])
         if pooling == "mean":
             out.gate_rows.append(len(out.ids))

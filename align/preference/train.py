@@ -3,7 +3,8 @@
     arbiter run align/preference_hrc_small data.path=pairs.jsonl run.folder=runs/hrc
 
 The run folder holds the model in checkpoints/preference/final, the held-out accuracy in metrics.jsonl (stage
-"evaluation": all pairs, and those on cycles apart), and games of held-out prompts in artifacts/scores-*.json.
+"evaluation": all pairs, and those on cycles apart), games of held-out prompts in artifacts/scores-*.json, and a few
+held-out prompts with their answers, best first, in samples/held-out.jsonl.
 
 Left out: sweeps over seeds and sizes (see benchmarks), and a separate learning rate for the heads.
 """
@@ -11,26 +12,28 @@ Left out: sweeps over seeds and sizes (see benchmarks), and a separate learning 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from align.preference.accuracy import pair_accuracy
-from align.preference.batch import sequences
 from align.preference.config import Kind, Pooling, PreferenceConfig
 from align.preference.data import DataOptions, load_groups
+from align.preference.evaluation import (
+    SHOWN,
+    count_unreadable,
+    game_artifact,
+    most_telling,
+    sample_row,
+    score_over_ranks,
+)
 from align.preference.heads import Gate
 from align.preference.model import PreferenceModel
 from align.preference.objective import PreferenceObjective
-from align.preference.score import Scores
 from launch.contracts import Result
 from launch.options import RunOptions, TrainOptions
 
 logger = logging.getLogger(__name__)
-
-SHOWN = 6
-"""Held-out games that are written for the report."""
 
 
 @dataclass
@@ -112,7 +115,8 @@ def main(config: Config) -> Result:
 
     Returns:
         The folder; metrics `accuracy` on held-out pairs with a 95 % Wilson interval (`_low`, `_high`, `_count`),
-        `accuracy_cyclic` and `accuracy_acyclic` likewise, and the mean `cyclicity` and `leak` of held-out games.
+        `accuracy_cyclic` and `accuracy_acyclic` likewise, the mean `cyclicity` and `leak` of held-out games, and on the
+        main process the rows of each side that could not be read whole (`cut_rows`, `alike_rows`, `test_…`).
     """
     from launch import runtime
     from launch.config import resolve
@@ -125,17 +129,20 @@ def main(config: Config) -> Result:
     run.fingerprint_data("test", test)
     model = config.model.build(config.train, config.run.seed)
     objective = PreferenceObjective(model.renderer, model.config)
-    if runtime.is_main():
-        count_cut(model, train, config.model.max_length)
     judged = [group for group in test if group["winners"]]
+    unreadable: dict[str, float] = {}
+    if runtime.is_main():
+        unreadable = count_unreadable(model, train, "training")
+        unreadable |= {f"test_{key}": n for key, n in count_unreadable(model, judged, "test").items()}
+        run.log({"stage": "data", "step": 0, **unreadable})
     fitted = fit(
         model, objective, train, options=config.train, run=run, name="preference", seed=config.run.seed,
         evaluate=judged or None, tokenizer=model.renderer.tokenizer, report_to=config.run.report_to,
     )  # fmt: skip
-    metrics: dict[str, float] = dict(fitted.metrics)
-    if runtime.is_main() and judged:
+    metrics: dict[str, float] = {**fitted.metrics, **unreadable}
+    if judged:
         with run.timing("evaluation"):
-            scores = model.score_many([(g["prompt"], g["responses"]) for g in judged], config.score_batch)
+            scores = score_over_ranks(model, judged, config.score_batch)
         metrics.update(pair_accuracy(judged, scores).metrics())
         metrics["cyclicity"] = sum(s.cyclicity for s in scores) / len(scores)
         metrics["leak"] = sum(s.leak for s in scores) / len(scores)
@@ -143,6 +150,7 @@ def main(config: Config) -> Result:
         name = f"{config.model.kind} {config.model.dims}" if config.model.kind != "bt" else "bt"
         for number, (group, s) in enumerate(most_telling(judged, scores)):
             run.artifact(f"scores-{number}", game_artifact(group, s, name))
+        run.samples("held-out", [sample_row(group, s) for group, s in zip(judged[:SHOWN], scores, strict=False)])
     runtime.barrier()
     return Result(run.path, metrics)
 
@@ -175,25 +183,3 @@ def dominance_warning(model: ModelOptions) -> str | None:
         f"2 delta C1 = {reach:g} does not exceed C2 lambda_sq_max = {cycle:g}: no answer could beat a cycle of full "
         "strength (Theorem 4.7); lower model.lambda_sq_max or raise model.delta"
     )
-
-
-def count_cut(model: PreferenceModel, groups: Sequence[dict[str, Any]], max_length: int) -> int:
-    """How many sequences lose tokens to the length limit; said in the log when there are any."""
-    plan = sequences(model.renderer, [(g["prompt"], g["responses"]) for g in groups], model.config.pooling)  # type: ignore[arg-type]
-    if plan.cut:
-        logger.warning(
-            "%d of %d sequences exceed %d tokens and are cut on the right; raise model.max_length to keep them",
-            plan.cut, len(plan.ids), min(max_length, model.renderer.max_length),
-        )  # fmt: skip
-    return plan.cut
-
-
-def most_telling(groups: Sequence[dict[str, Any]], scores: Sequence[Scores]) -> list[tuple[dict[str, Any], Scores]]:
-    """The games with most answers, and among those the most cyclic: at most SHOWN."""
-    order = sorted(range(len(groups)), key=lambda g: (-min(len(scores[g].S), 4), -scores[g].cyclicity))
-    return [(groups[g], scores[g]) for g in order[:SHOWN]]
-
-
-def game_artifact(group: dict[str, Any], scores: Scores, model: str) -> dict[str, Any]:
-    """One game as ``align.report`` reads it."""
-    return {"prompt": group["prompt"], "responses": list(group["responses"]), "model": model, **scores.to_dict()}

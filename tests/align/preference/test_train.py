@@ -12,8 +12,9 @@ import pytest
 from align.preference import PreferenceModel, Scores
 from align.preference.accuracy import Fraction, average, best_of_n, pair_accuracy, ties_right
 from align.preference.data import DataOptions
+from align.preference.evaluation import score_over_ranks
 from align.preference.train import Config, ModelOptions, main
-from launch.errors import ConfigError
+from launch.errors import ConfigError, DataError
 from launch.options import LoraOptions, RunOptions, TrainOptions
 
 TABLE = {  # HRC, RewardBench 2: percent per domain and the average
@@ -90,10 +91,56 @@ def test_recipe(tiny_llama: Path, tmp_path: Path, kind: str, lora: LoraOptions |
     assert any(row["stage"] == "evaluation" for row in rows)
     game = json.loads((result.folder / "artifacts" / "scores-0.json").read_text())
     assert np.array(game["S"]).shape == (2, 2)
-    assert main(settings).metrics["accuracy"] == pytest.approx(result.metrics["accuracy"])  # nothing is trained twice
+    samples = [json.loads(line) for line in (result.folder / "samples" / "held-out.jsonl").read_text().splitlines()]
+    assert len(samples) == 6
+    for row in samples:
+        assert row["rank_values"] == sorted(row["rank_values"], reverse=True)
+        assert sorted(row["responses"])[0] == "no" and "yes" in sorted(row["responses"])[1]
+    final = result.folder / "checkpoints" / "preference" / "final"
+    before = {file: file.stat().st_mtime_ns for file in final.iterdir()}
+    again = main(settings)  # nothing is trained or written twice
+    assert {file: file.stat().st_mtime_ns for file in final.iterdir()} == before
+    assert again.metrics["accuracy"] == result.metrics["accuracy"]
     if lora is None:
-        model = PreferenceModel.from_pretrained(result.folder / "checkpoints" / "preference" / "final")
+        model = PreferenceModel.from_pretrained(final)
         assert pytest.approx(np.array(game["S"]), abs=1e-4) == model.score(game["prompt"], game["responses"]).S
+
+
+def test_rows_that_cannot_be_read_whole_are_counted_and_named(
+    tiny_llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At 32 tokens (a byte each) "Question n?" and "yes " five times or more are cut: rows with n % 5 > 0. The answers
+    of the fifth row part only behind the cut: to the model they are alike."""
+    settings = config(tiny_llama, tmp_path, "hrc")
+    settings.model.max_length, settings.train.max_steps = 32, 1
+    rows = [{"prompt": f"Question {n}?", "chosen": "yes " * (4 + n % 5), "rejected": "no"} for n in range(10)]
+    rows[4] |= {"rejected": "yes " * 8 + "and no"}
+    file = Path(settings.data.path) if isinstance(settings.data.path, str) else Path()
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings.data.test_path, settings.data.test_fraction = str(tmp_path / "test.jsonl"), 0.0
+    Path(settings.data.test_path).write_text(json.dumps({**rows[3], "prompt": "Question?"}) + "\n")
+    with caplog.at_level(logging.WARNING, logger="align"):
+        metrics = main(settings).metrics
+    assert (metrics["cut_rows"], metrics["alike_rows"]) == (8, 1)
+    assert (metrics["test_cut_rows"], metrics["test_alike_rows"]) == (1, 0)
+    assert f"training: 8 of 10 rows exceed 32 tokens and are cut on the right, the first: {file}:2;" in caplog.text
+    assert f"as the model reads it, the first: {file}:5;" in caplog.text
+    assert (
+        f"test: 1 of 1 rows exceed 32 tokens and are cut on the right, the first: {tmp_path}/test.jsonl:1"
+        in caplog.text
+    )
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert next(row for row in logged if row["stage"] == "data")["cut_rows"] == 8
+
+
+def test_scores_over_ranks_of_one_process_are_the_models(tiny_llama: Path) -> None:
+    """One process scores all; a failure is raised as it is."""
+    model = PreferenceModel.from_backbone(tiny_llama, tau=1.0, max_length=64)
+    groups = [{"prompt": f"{n}?", "responses": ["a", "b" * n, "c"]} for n in range(1, 4)]
+    for group, s in zip(groups, score_over_ranks(model, groups, 2), strict=True):
+        assert np.abs(s.S - model.score(group["prompt"], group["responses"]).S).max() < 1e-5
+    with pytest.raises(DataError, match="no list of answers"):
+        score_over_ranks(model, [{"prompt": "?", "responses": []}], 2)
 
 
 def test_theorem_4_7_is_checked(tiny_llama: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,104 @@
+"""What the preference recipe says about its rows before training, and about held-out games after it.
+
+Held-out games are dealt over the processes of a run, each on its own GPU where there is one. What is written for the
+report: the most telling games as artifacts (score matrices), and a few prompts with their answers, best first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from align.preference.batch import sequences
+from align.preference.model import PreferenceModel
+from align.preference.score import Scores
+from launch import runtime
+from launch.errors import ArbiterError
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 6
+"""Held-out games that are written for the report."""
+
+Group = dict[str, Any]
+
+
+def count_unreadable(model: PreferenceModel, groups: Sequence[Group], side: str) -> dict[str, float]:
+    """Say in the log which rows the model cannot read as they are, the first with its file and row.
+
+    Returns:
+        cut_rows: rows with a sequence over the length limit, of which the right end is not read.
+        alike_rows: rows with an answer that is empty, or that to the model is another one's equal (the same text, or
+        the same up to where both are cut): their score is exactly 0, or says nothing.
+    """
+    plan = sequences(model.renderer, [(g["prompt"], g["responses"]) for g in groups], model.config.pooling)  # type: ignore[arg-type]
+    alike = [
+        n
+        for n, (group, rows) in enumerate(zip(groups, plan.answers, strict=True))
+        if len({tuple(plan.ids[row]) for row in rows}) < len(rows) or not all(t.strip() for t in group["responses"])
+    ]
+    if plan.cut:
+        logger.warning(
+            "%s: %d of %d rows exceed %d tokens and are cut on the right, the first: %s; raise model.max_length",
+            side, len(plan.cut_groups), len(groups), model.renderer.max_length, source(groups[plan.cut_groups[0]]),
+        )  # fmt: skip
+    if alike:
+        logger.warning(
+            "%s: %d of %d rows have an answer that is empty, or the same as another as the model reads it, the first: "
+            "%s; their scores say nothing",
+            side, len(alike), len(groups), source(groups[alike[0]]),
+        )  # fmt: skip
+    return {"cut_rows": len(plan.cut_groups), "alike_rows": len(alike)}
+
+
+def source(group: Group) -> str:
+    """ "file:row" of a group."""
+    return group.get("source", "a row without source")
+
+
+def score_over_ranks(model: PreferenceModel, groups: Sequence[Group], batch_size: int) -> list[Scores]:
+    """Scores of all groups, in their order and on every rank; each rank has scored its share of them.
+
+    Every process must call it. Raises on all of them if one of them fails.
+    """
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if model.device != device:  # 4-bit weights are there, and may not be moved
+            model.to(device)  # type: ignore[arg-type]
+    rank, ranks = runtime.rank(), runtime.world_size()
+    mine: list[Scores] = []
+    error: ArbiterError | None = None
+    try:
+        mine = model.score_many([(g["prompt"], g["responses"]) for g in groups[rank::ranks]], batch_size)
+    except ArbiterError as failed:
+        error = failed
+    runtime.raise_together(error)
+    shares = runtime.gather(mine)
+    return [shares[n % ranks][n // ranks] for n in range(len(groups))]
+
+
+def most_telling(groups: Sequence[Group], scores: Sequence[Scores]) -> list[tuple[Group, Scores]]:
+    """The games with most answers, and among those the most cyclic: at most SHOWN."""
+    order = sorted(range(len(groups)), key=lambda g: (-min(len(scores[g].S), 4), -scores[g].cyclicity))
+    return [(groups[g], scores[g]) for g in order[:SHOWN]]
+
+
+def game_artifact(group: Group, scores: Scores, model: str) -> dict[str, Any]:
+    """One game as ``align.report`` reads it."""
+    return {"prompt": group["prompt"], "responses": list(group["responses"]), "model": model, **scores.to_dict()}
+
+
+def sample_row(group: Group, scores: Scores) -> dict[str, Any]:
+    """A prompt with its answers, best first: with their rank values, and their places in the data."""
+    order = [int(k) for k in scores.rank_value.argsort(kind="stable")[::-1]]
+    return {
+        "prompt": group["prompt"],
+        "responses": [group["responses"][k] for k in order],
+        "rank_values": [float(scores.rank_value[k]) for k in order],
+        "places": order,
+        "source": source(group),
+    }
