@@ -18,22 +18,25 @@ reader forgives a line that a kill cut short.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from launch import yamltree
-from launch.errors import CheckpointError, ConfigError
+from launch.errors import CheckpointError, ConfigError, DataError
 from launch.manifest import STAGE_MANIFEST, file_hash, problem, write_manifest
 from launch.options import FREE_OPTIONS
 
@@ -53,6 +56,7 @@ _LIBRARIES = (
 _FREE_KEYS = {"folder", "fresh", "report_to"} | FREE_OPTIONS
 _verified: set[Path] = set()
 """Stages that this process has written or compared with their manifests."""
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 logger = logging.getLogger(__name__)
 
@@ -131,11 +135,20 @@ class RunFolder:
         return {f.stem: json.loads(f.read_text()) for f in found}
 
     def fingerprint_data(self, name: str, source: Path | Sequence[dict[str, Any]]) -> str:
-        """sha256 of a file or of rows, kept in data.json under `name`."""
+        """sha256 of a file or of rows, kept in data.json under `name`.
+
+        Raises:
+            DataError: the run was begun with other data of that name.
+        """
         digest = file_hash(source) if isinstance(source, Path) else content_hash(list(source))
-        if self.writes:
-            known_file = self.path / "data.json"
-            known = json.loads(known_file.read_text()) if known_file.exists() else {}
+        known_file = self.path / "data.json"
+        known = json.loads(known_file.read_text()) if known_file.exists() else {}
+        if known.get(name, digest) != digest:
+            raise DataError(
+                f"{self.path} was begun with other {name!r} data (sha256 {known[name][:8]}…, now {digest[:8]}…); "
+                "give back the old data, or choose another run.folder"
+            )
+        if self.writes and name not in known:
             write_json(known_file, {**known, name: digest})
         return digest
 
@@ -296,6 +309,27 @@ def _end_broken_line(path: Path) -> None:
 def content_hash(data: Any) -> str:
     """sha256 of anything JSON can hold; the same for equal content, whatever the order of keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, default=float).encode()).hexdigest()
+
+
+def examples_hash(rows: Sequence[Any]) -> str:
+    """sha256 of a fit's examples in their order, in one pass; tensors, arrays and dataclasses count by their values."""
+    digest = hashlib.sha256()
+    for row in itertools.islice(rows, len(rows)):
+        try:
+            text = json.dumps(row, default=_plain)
+        except (TypeError, ValueError):  # keys that are no words, circles
+            text = _ADDRESS.sub("", repr(row))
+        digest.update(text.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """What stands in JSON for a value that JSON does not know; the same in every process."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if is_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    return _ADDRESS.sub("", repr(value))
 
 
 def environment(seed: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from launch.loop import ObjectiveModule, Trainer
 from launch.models import apply_lora
 from launch.options import FREE_OPTIONS, TrainOptions
 from launch.order import Deal, stable_seed
-from launch.runfolder import RunFolder
+from launch.runfolder import RunFolder, examples_hash
 from launch.weights import is_adapted, keep_trained_in_fp32, load_weights
 
 __all__ = ["FitResult", "Interrupted", "ObjectiveModule", "Trainer", "fit", "training_arguments"]
@@ -99,7 +99,7 @@ def fit(
     args = training_arguments(options, folder, seed, report_to, run)
     runtime.check_processes(options)
     _check_examples(name, train, evaluate)
-    facts = _facts(options, len(train), seed, args.world_size)
+    facts = _facts(options, train, seed, args.world_size)
     runtime.require_same(name, {**facts, "evaluate": len(evaluate or ())})
 
     adapt = options.lora is not None and not is_adapted(model)
@@ -227,11 +227,12 @@ def _check_examples(name: str, train: Sequence[Any], evaluate: Sequence[Any] | N
         raise DataError(f"{name}: the evaluation set is empty; leave it out instead")
 
 
-def _facts(options: TrainOptions, examples: int, seed: int, processes: int) -> dict[str, Any]:
+def _facts(options: TrainOptions, examples: Sequence[Any], seed: int, processes: int) -> dict[str, Any]:
     """What a checkpoint must have been made from for this fit to go on from it."""
     kept = {key: value for key, value in asdict(options).items() if key not in FREE_OPTIONS}
     window = Deal(options.batch_size, options.accumulation, processes).window
-    facts = {"examples": examples, "seed": seed, "examples_per_step": window, **kept}
+    content = examples_hash(examples)[:16]
+    facts = {"examples": len(examples), "content": content, "seed": seed, "examples_per_step": window, **kept}
     return json.loads(json.dumps(facts))
 
 
@@ -246,10 +247,14 @@ def _found(folder: Path, facts: dict[str, Any]) -> tuple[Path | None, Path | Non
         source = found[0] or found[1]
         if source is not None:
             saved = checkpoint.read_facts(source)
-            other = [key for key, value in facts.items() if saved.get(key) != value]
+            # Earlier checkpoints do not tell their examples' content; it is believed then.
+            other = [
+                key for key, value in facts.items() if saved.get(key, value if key == "content" else None) != value
+            ]
             if other:
+                what = {"content": "content of the examples"}.get(other[0], other[0])
                 error = CheckpointError(
-                    f"{source} was made with another {other[0]} ({saved.get(other[0])}, now {facts[other[0]]}); "
+                    f"{source} was made with another {what} ({saved.get(other[0])}, now {facts[other[0]]}); "
                     "give back the old value, or choose another run.folder"
                 )
     runtime.raise_together(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,21 @@ from safetensors.torch import load_file
 
 from launch import checkpoint
 from launch.errors import CheckpointError
+from launch.runfolder import RunFolder
+from launch.trainer import fit
 from tests.launch.killed_fit import CASES
-from tests.launch.toy import REPOSITORY, environment, fit_toy, flat, launched, losses
+from tests.launch.toy import (
+    REPOSITORY,
+    NextToken,
+    environment,
+    fit_toy,
+    flat,
+    launched,
+    llama,
+    losses,
+    options,
+    rows,
+)
 
 FINAL = "checkpoints/toy/final/model.safetensors"
 
@@ -155,6 +169,22 @@ def test_checkpoints_of_other_options_are_refused(tmp_path: Path) -> None:
     fit_toy(tmp_path, epochs=1)
     with pytest.raises(CheckpointError, match=r"another learning_rate \(0.01, now 0.02\)"):
         fit_toy(tmp_path, epochs=1, learning_rate=2e-2)
+
+
+def test_checkpoints_of_other_examples_are_refused(tmp_path: Path) -> None:
+    """As many examples as before, with another content: neither the finished fit nor a checkpoint is taken for it."""
+
+    def fit_rows(seed: int) -> None:
+        run = RunFolder(tmp_path)
+        fit(llama(), NextToken(), rows(22, seed), options=options(epochs=1), run=run, name="toy", seed=0)
+
+    fit_rows(seed=0)
+    fit_rows(seed=0)
+    with pytest.raises(CheckpointError, match=r"final was made with another content of the examples \(\w+, now \w+\)"):
+        fit_rows(seed=1)
+    shutil.rmtree(tmp_path / "checkpoints" / "toy" / "final")
+    with pytest.raises(CheckpointError, match="step-00000002 was made with another content of the examples"):
+        fit_rows(seed=1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

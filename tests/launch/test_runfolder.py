@@ -1,15 +1,17 @@
 """A run folder's laws: whole files, forgiven cuts, stages addressed by content, another run refused."""
 
+import dataclasses
 import hashlib
 import json
 import logging
 import shutil
 
 import pytest
+import torch
 
 from launch import yamltree
-from launch.errors import CheckpointError, ConfigError
-from launch.runfolder import RunFolder, content_hash, file_hash, read_rows
+from launch.errors import CheckpointError, ConfigError, DataError
+from launch.runfolder import RunFolder, content_hash, examples_hash, file_hash, read_rows
 
 CONFIG = {"run": {"folder": "a", "seed": 1}, "train": {"betas": (0.9, 0.95)}}
 
@@ -153,6 +155,37 @@ def test_hashes_follow_content(tmp_path):
     assert file_hash(tmp_path / "x") == hashlib.sha256(b"fsame").hexdigest()
     assert file_hash(tmp_path / "y" / "f") == hashlib.sha256(b"other").hexdigest()
     assert content_hash({"a": [1.0, 2]}) == content_hash({"a": [1.0, 2]}) != content_hash({"a": [2, 1.0]})
+
+
+def test_other_data_of_a_known_name_is_refused(tmp_path):
+    run = RunFolder(tmp_path)
+    first = run.fingerprint_data("votes", [{"x": 1}])
+    assert run.fingerprint_data("votes", [{"x": 1}]) == first
+    with pytest.raises(DataError, match=r"begun with other 'votes' data .*choose another run\.folder"):
+        run.fingerprint_data("votes", [{"x": 2}])
+    run.fingerprint_data("test", [{"x": 2}])
+    assert json.loads((tmp_path / "data.json").read_text())["votes"] == first
+
+
+@dataclasses.dataclass
+class Row:
+    ids: torch.Tensor
+    answers: tuple[str, ...]
+
+
+def test_examples_are_told_apart_by_value_and_order_alone(tmp_path):
+    """Tensors of 2000 numbers that differ in the middle, which `repr` leaves out; objects at other addresses."""
+
+    def row(middle: int, answer: str = "a") -> Row:
+        ids = torch.zeros(2000, dtype=torch.long)
+        ids[1000] = middle
+        return Row(ids, (answer,))
+
+    assert examples_hash([row(1), row(2)]) == examples_hash([row(1), row(2)])
+    others = [[row(2), row(1)], [row(1), row(3)], [row(1, "b"), row(2)], [row(1)], [[1, 2], row(2)]]
+    assert len({examples_hash(rows) for rows in [[row(1), row(2)], *others]}) == 6
+    assert examples_hash([{"x": object()}]) == examples_hash([{"x": object()}])
+    assert examples_hash([{(1, 2): 3}]) != examples_hash([{(1, 2): 4}])
 
 
 def test_a_full_disk_says_so_and_keeps_what_was_there(tmp_path, monkeypatch):
