@@ -179,10 +179,12 @@ def encode_row(row: Mapping[str, Any], renderer: Renderer) -> tuple[list[list[in
 
     Raises:
         ConfigError: the renderer would add an end token.
-        DataError: the length limit leaves nothing of an answer.
+        DataError: token ids are missing: the answers were sampled by a server that returns text alone.
     """
     if renderer.end != "keep":
         raise ConfigError("self-play needs Renderer(end='keep'): an answer cut while sampling must not be given an end")
+    if not row["prompt_ids"] or not all(row["response_ids"]):
+        raise DataError("a row has no token ids; sample with a generator that returns them (hf, vllm, a vLLM server)")
     encoded = [
         renderer.encode_sampled(Completion("", tuple(ids), (), "stop", tuple(row["prompt_ids"])))
         for ids in row["response_ids"]

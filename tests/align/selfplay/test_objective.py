@@ -119,6 +119,12 @@ def test_no_answer_is_given_an_end_it_did_not_sample(renderer, rows) -> None:
         objective.encode_row(rows[0], Renderer(renderer.tokenizer, end="force"))
 
 
+@pytest.mark.parametrize("change", [{"prompt_ids": []}, {"response_ids": [[7, EOS], []]}])
+def test_rows_without_token_ids_are_refused(renderer, rows, change) -> None:
+    with pytest.raises(DataError, match="no token ids"):
+        objective.encode_row({**rows[0], **change}, renderer)
+
+
 def test_long_prompts_lose_their_left_and_keep_the_whole_answer(renderer, rows) -> None:
     row = {**rows[0], "prompt_ids": list(range(10, 60)), "response_ids": [[7, 8, 9, EOS]]}
     ids, lengths = objective.encode_row(row, renderer)
