@@ -118,6 +118,11 @@ class Config:
                 "a server keeps its own weights: it can sample one round (rounds: 1, server_url, server_model)",
                 field="generator",
             )
+        if self.generator == "server" and self.eval_prompts:
+            raise ConfigError(
+                "the server cannot sample the new policy; evaluate later, or use another generator",
+                field="eval_prompts",
+            )
 
     @property
     def label(self) -> str:
@@ -340,10 +345,12 @@ def train_policy(
 
     Args:
         ref: the frozen policy that log-ratios are taken against; None: `policy` itself, as in every round.
-        folder: run folder; the same call on it continues or returns at once.
+        folder: run folder; the same call on it, with models of the same content, continues or returns at once.
         anchor: gamma, with `start` the policy that it pulls to (None: `ref`).
     """
-    from align.selfplay.stages import Stages, fit_policy
+    from align.selfplay.fitting import fit_policy
+    from align.selfplay.inputs import policy_identity
+    from align.selfplay.stages import Stages
     from launch.runfolder import RunFolder, content_hash
 
     config = Config(
@@ -353,8 +360,13 @@ def train_policy(
     run = RunFolder(folder)
     stages = Stages(config, run)
     frozen = str(ref or policy)
+    key = {
+        **stages.train_key(str(policy), dataset, str(start or frozen)),
+        "ref": policy_identity(frozen),
+        "t": dataset.t,
+    }
     reference = stages.reference("reference", frozen, dataset)
     magnet = stages.reference("start", str(start or frozen), dataset) if anchor else None
     model, tokenizer = stages.model(str(policy))
-    name = f"policy-{content_hash([dataset.hash, frozen, str(policy), loss, beta, anchor, str(start), seed])[:8]}"
+    name = f"policy-{content_hash(key)[:8]}"
     return fit_policy(model, tokenizer, dataset, reference, magnet, config, run, name, dataset.t)

@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from align.selfplay.fitting import fit_policy, save_merged
 from align.selfplay.inputs import Judge, own_device, policy_identity
-from align.selfplay.objective import SelfPlayObjective, examples, objective_scale, reference_logprobs
+from align.selfplay.objective import reference_logprobs
 from align.selfplay.pairs import PairDataset, build_pairs
 from align.selfplay.schedule import coefficients, mixed_scores
 from launch import runtime
 from launch.contracts import Completion, Generator, Prompt
+from launch.errors import ConfigError
 from launch.generate.chunks import completion_from_json, completion_to_json, generate_chunks
 from launch.generate.sampling import stable_hash
 from launch.rendering import Renderer
@@ -104,7 +106,15 @@ class Stages:
         if c.generator == "server":
             from launch.generate import ServerGenerator
 
-            return ServerGenerator(c.server_url, c.server_model)
+            server = ServerGenerator(c.server_url, c.server_model)
+            if not server.is_vllm:
+                server.close()
+                raise ConfigError(
+                    f"{c.server_url} is not a vLLM server and returns no token ids, which training needs; "
+                    "use one, or generator: hf",
+                    "server_url",
+                )
+            return server
         if c.generator == "vllm":
             from launch.generate import VLLMGenerator
 
@@ -200,16 +210,7 @@ class Stages:
     def train(self, t: int, policy: str, dataset: PairDataset, start: str) -> str:
         """Fit round `t` from `policy`; returns the folder of the new policy. `start` is pi_0, the anchor's magnet."""
         c = self.config
-        options = {k: v for k, v in asdict(c.train).items() if k not in _FREE}
-        key = {
-            "rows": dataset.hash,
-            "policy": policy_identity(policy),
-            "start": policy_identity(start) if c.anchor else "",
-            "loss": [c.loss, c.mode, c.beta, c.anchor],
-            "max_length": c.max_length,
-            "train": options,
-            "seed": c.run.seed,
-        }
+        key = self.train_key(policy, dataset, start)
         stage = self.run.stage(f"round-{t}-train", key)
         if not self._done(stage):
             self.free_engine()
@@ -233,6 +234,19 @@ class Stages:
 
             self._write(stage, write)
         return str(self.run.path / stage.read_json("policy")["policy"])
+
+    def train_key(self, policy: str, dataset: PairDataset, start: str) -> dict[str, Any]:
+        """All that a fit's weights depend on."""
+        c = self.config
+        return {
+            "rows": dataset.hash,
+            "policy": policy_identity(policy),
+            "start": policy_identity(start) if c.anchor else "",
+            "loss": [c.loss, c.mode, c.beta, c.anchor],
+            "max_length": c.max_length,
+            "train": {k: v for k, v in asdict(c.train).items() if k not in _FREE},
+            "seed": c.run.seed,
+        }
 
     def renderer(self, tokenizer: Any) -> Renderer:
         """How policies read: the prompt loses its left first, and no answer is given an end it did not sample."""
@@ -285,57 +299,6 @@ class Stages:
 
 _FREE = {"processes", "save_steps", "keep_checkpoints", "log_steps", "eval_steps"}
 """Training options that do not change the weights."""
-
-
-def fit_policy(
-    model: Any,
-    tokenizer: Any,
-    dataset: PairDataset,
-    reference: Sequence[Sequence[float]],
-    magnet: Sequence[Sequence[float]] | None,
-    config: Config,
-    run: RunFolder,
-    name: str,
-    t: int,
-) -> Path:
-    """Regress `model` on one round's rows; returns the folder of the result."""
-    from launch.trainer import fit
-
-    renderer = Renderer(tokenizer, config.max_length, cut="prompt_left", end="keep")
-    rows = examples(
-        dataset.rows,
-        reference,
-        renderer,
-        loss=config.loss,
-        mode=config.mode,
-        beta=config.beta,
-        gamma=config.anchor,
-        start=magnet,
-    )
-    k = len(dataset.rows[0]["responses"])
-    objective = SelfPlayObjective(objective_scale(config.loss, config.mode, k), tokenizer.pad_token_id)
-    result = fit(
-        model,
-        objective,
-        rows,
-        options=config.train,
-        run=run,
-        name=name,
-        seed=stable_hash(config.run.seed, "train", t) % 2**31,
-        tokenizer=tokenizer,
-        report_to=config.run.report_to,
-    )
-    return result.folder
-
-
-def save_merged(base: str, adapters: Path, target: Path, tokenizer: Any) -> None:
-    """Write `base` with the adapters of a LoRA fit folded in: a plain folder, fp32, that any generator can load."""
-    from peft import PeftModel
-
-    from launch.models import load_causal_lm, merge_lora
-
-    merge_lora(PeftModel.from_pretrained(load_causal_lm(base), str(adapters))).save_pretrained(target)
-    tokenizer.save_pretrained(target)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -24,6 +25,7 @@ from launch.options import RunOptions, TrainOptions
 from launch.runfolder import RunFolder
 from tests.align.selfplay import charworld
 
+SERVED = {"generator": "server", "rounds": 1, "server_url": "http://127.0.0.1:1", "server_model": "m"}
 HERE = "tests.align.selfplay.charworld"
 
 
@@ -152,6 +154,27 @@ def test_round_train_and_reference_from_another_policy(char_policy: Path, tmp_pa
     assert again == folder and (folder / "config.json").exists()
 
 
+def test_train_returns_nothing_stale(char_policy: Path, tmp_path: Path) -> None:
+    """In one run folder another mode, length or content of the policy's folder is another fit; the same is the same."""
+    policy = Path(shutil.copytree(char_policy, tmp_path / "policy"))
+    pair = selfplay.round(
+        policy, charworld.prompts()[:8], charworld.CharGame(), k=3, sampling=Sampling(max_new_tokens=6)
+    )
+    options = TrainOptions(learning_rate=1e-3, schedule="constant", warmup_ratio=0.0, batch_size=8, max_steps=1)
+
+    def fit(dataset: PairDataset, max_length: int = 64) -> tuple[Path, int]:
+        folder = selfplay.train(
+            policy, None, dataset, beta=0.5, folder=tmp_path / "run", options=options, max_length=max_length
+        )
+        return folder, (folder / "model.safetensors").stat().st_mtime_ns
+
+    made = [fit(pair), fit(replace(pair, mode="all_k")), fit(pair, max_length=5)]
+    assert fit(pair) == made[0]
+    shutil.copy(made[1][0] / "model.safetensors", policy / "model.safetensors")
+    made.append(fit(pair))
+    assert len({folder for folder, _ in made}) == 4
+
+
 def test_nash_of_a_rock_paper_scissors() -> None:
     P = 0.5 + 0.4 * charworld.CYCLE / 2
     mixture, gap = selfplay.nash(P)
@@ -178,6 +201,7 @@ def test_shards_are_consecutive_and_disjoint() -> None:
         ({"sampling": Sampling(temperature=0)}, "sampling.temperature"),
         ({"sampling": Sampling(seed=3)}, "sampling.seed"),
         ({"generator": "server"}, "generator"),
+        ({**SERVED, "eval_prompts": "r"}, "eval_prompts"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, Any], field: str) -> None:

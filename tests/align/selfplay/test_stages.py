@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from align.selfplay import inputs, stages
 from align.selfplay.inputs import Judge, load_judge
 from align.selfplay.pairs import PairDataset
 from launch.contracts import Completion
+from launch.errors import ConfigError
 from launch.runfolder import RunFolder
 from tests.align.selfplay import charworld
 from tests.align.selfplay.test_rounds import config
@@ -84,6 +87,29 @@ def test_on_a_gpu_no_engine_is_left_when_the_judge_or_the_reference_begins(
     dataset = work.select(1, ["01:"], ANSWERS, "answers", parts)
     with pytest.raises(InterruptedError, match="engine closed: True"):
         work.train(1, str(tmp_path), dataset, str(tmp_path))
+
+
+def test_a_server_without_token_ids_is_refused_before_it_samples(tmp_path: Path) -> None:
+    """Anything but vLLM answers 404 to /version; nothing but that is asked of it."""
+    asked = []
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        settings = {"generator": "server", "rounds": 1, "server_url": url, "server_model": "m", "eval_prompts": ""}
+        work = stages.Stages(config(tmp_path, tmp_path / "run", **settings), RunFolder(tmp_path / "run"))
+        with pytest.raises(ConfigError, match="not a vLLM server and returns no token ids"):
+            work.generate("round-1", str(tmp_path), ["01:"], 2)
+        server.shutdown()
+    assert asked == ["/version"]
 
 
 # ---------------------------------------------------------------- what a scorer is known by
