@@ -22,7 +22,7 @@ import numpy as np
 
 from align.demo_base import BaseOptions, VoteOptions
 from launch.contracts import Result, Sampling
-from launch.errors import ConfigError
+from launch.errors import ConfigError, LaunchError
 from launch.options import RunOptions, TrainOptions
 
 if TYPE_CHECKING:
@@ -104,14 +104,18 @@ class Config:
 
 
 def main(config: Config) -> Result:
-    """Run, or finish, the demo."""
+    """Run, or finish, the demo. Raises LaunchError under several processes, which would write the same stages."""
     import torch
 
     from align.demo_base import base_policy, vote_groups
     from align.selfplay.inputs import find_world
+    from launch import runtime
     from launch.config import resolve
     from launch.runfolder import RunFolder, write_rows
 
+    processes = runtime.world_size()
+    if processes > 1:
+        raise LaunchError(f"the demo runs in one process, here are {processes}; start it by arbiter run align/demo")
     torch.set_num_threads(config.threads)
     world, seed = find_world(config.world, "world"), config.run.seed
     run = RunFolder(config.run.folder, fresh=config.run.fresh).open(resolve(config), seed)

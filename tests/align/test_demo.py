@@ -4,6 +4,7 @@ Small runs train for a few steps: they test that the parts fit, not that anythin
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from align import demo, demo_measure
 from align.preference import game
 from launch import cli
-from launch.errors import ConfigError
+from launch.errors import ConfigError, LaunchError
+from launch.options import RunOptions
 from tasks.worlds.styles import STYLES, TYPES, StylesWorld
 
 WORLD = StylesWorld()
@@ -55,13 +57,27 @@ def test_demo_runs_end_to_end_and_writes_what_the_report_shows(first):
 
 
 def test_demo_continues_from_what_is_there(first, cache):
-    """Every policy and every answer is found, so no policy is written again; a removed stage alone is made anew."""
+    """A policy's answers that were removed are made anew, and the same; no other file of a model or stage is."""
     folder, found = first
     policies = sorted(folder.glob("**/final/model.safetensors"))
     assert len(policies) == 4  # two preference models, and one policy for each method
-    before = [file.stat().st_mtime_ns for file in policies]
+    removed, *kept = sorted(folder.glob("stages/held-out-*"))
+    assert len(kept) == 2  # the start's, and each method's one policy: three in all
+    answers = (removed / "answers.json").read_bytes()
+    files = [*policies, *(file for stage in folder.glob("**/stages/*") if stage != removed for file in stage.iterdir())]
+    before = {file: file.stat().st_mtime_ns for file in files}
+    shutil.rmtree(removed)
     assert small_run(folder, cache) == found
-    assert [file.stat().st_mtime_ns for file in policies] == before
+    assert (removed / "answers.json").read_bytes() == answers
+    assert {file: file.stat().st_mtime_ns for file in files} == before
+
+
+def test_demo_refuses_several_processes(monkeypatch, tmp_path):
+    """Both would write the same stages. Nothing is made."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(LaunchError, match="one process, here are 2"):
+        demo.main(demo.Config(run=RunOptions(folder=str(tmp_path / "run"))))
+    assert not (tmp_path / "run").exists()
 
 
 def test_demo_is_a_function_of_its_seed(first, cache, tmp_path):
