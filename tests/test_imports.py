@@ -41,7 +41,7 @@ def import_all(hidden):
         del sys.modules[name]
     before = set(sys.modules)
     failed, count = [], 0
-    for package in ("launch", "align", "tasks", "reasoning"):
+    for package in ("launch", "align", "tasks", "reasoning", "benchmarks"):
         warnings.filterwarnings("error", module=package)
         for name in [package, *(m.name for m in pkgutil.walk_packages([package], package + "."))]:
             if name.endswith("__main__"):
