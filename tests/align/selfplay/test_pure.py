@@ -73,7 +73,7 @@ def test_dsppo_acceptance_1_lambda_0_is_sppo_byte_for_byte() -> None:
 @given(
     seed=st.integers(0, 10**6), t=st.integers(1, 50), lam=st.floats(-3, 3), name=st.sampled_from([*schedule.SCHEDULES])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_dsppo_acceptance_1_P_is_a_preference(seed: int, t: int, lam: float, name: str) -> None:
     S_T, S_C = random_parts(np.random.default_rng(seed), 4)
     with warnings.catch_warnings():
