@@ -21,6 +21,8 @@ from align.selfplay.winrate import win_rates
 from launch.contracts import Completion, Prompt
 
 SATURATED = 0.01
+SHOWN = 8
+"""Prompts whose answers are kept as text."""
 
 
 def sample_metrics(samples: Sequence[Sequence[Completion]]) -> dict[str, float]:
@@ -52,6 +54,21 @@ def table_metrics(dataset: PairDataset) -> dict[str, float]:
         "dropped": dataset.dropped / len(dataset.P),
         "rows": float(len(dataset)),
     }
+
+
+def cut_rows(dataset: PairDataset, max_length: int) -> list[int]:
+    """Numbers of the rows of which training reads less than was sampled: prompt and longest answer exceed the limit."""
+    return [
+        i for i, row in enumerate(dataset) if len(row["prompt_ids"]) + max(map(len, row["response_ids"])) > max_length
+    ]
+
+
+def text_samples(prompts: Sequence[Prompt], samples: Sequence[Sequence[Completion]]) -> list[dict[str, Any]]:
+    """``prompt`` and ``responses`` of the first few prompts, for samples/ and the report."""
+    return [
+        {"prompt": prompt, "responses": [c.text for c in row]}
+        for prompt, row in list(zip(prompts, samples, strict=True))[:SHOWN]
+    ]
 
 
 def truth_metrics(

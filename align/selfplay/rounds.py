@@ -4,13 +4,14 @@ SPPO is ``lam: 0``; DSPPO the default; GPO ``loss: gpo``. A round's answers, sco
 the run folder (`align.selfplay.stages`), so the same command continues a run that was stopped. The report reads
 ``artifacts/rounds.json``; ``mixture/`` is the deployable average policy.
 
-    arbiter run align/selfplay_tiny run.folder=runs/selfplay
+    arbiter run align/selfplay_styles policy=FOLDER run.folder=runs/selfplay
 
 Left out: several preference models at once, and prompts drawn anew each round: shards are consecutive, as SPPO's.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from align.selfplay.schedule import SCHEDULES, ScheduleName, mixed_scores
 from launch.contracts import Generator, Prompt, Result, Sampling
 from launch.errors import ConfigError, DataError
 from launch.options import RunOptions, TrainOptions
+
+log = logging.getLogger(__name__)
 
 
 def _paper_training() -> TrainOptions:
@@ -90,7 +93,7 @@ class Config:
     """``module:name`` of (prompt, response) -> facts (``right``, ``malformed``, ``style``); empty: the world's, if one
     is named above."""
     method: str = ""
-    """Name in reports; empty: made from loss, lam and anchor."""
+    """Name in reports; empty: made from loss, lam, anchor and mode (SPPO, DSPPO hard, GPO all-K …)."""
     train: TrainOptions = field(default_factory=_paper_training)
     run: RunOptions = field(default_factory=lambda: RunOptions(folder="runs/selfplay"))
 
@@ -131,7 +134,9 @@ class Config:
             return self.method
         name = "GPO" if self.loss == "gpo" else "SPPO"
         dynamic = self.lam != 0 and self.schedule != "constant"
-        return ("D" if dynamic else "") + name + (f"+anchor{self.anchor:g}" if self.anchor else "")
+        anchor = f"+anchor{self.anchor:g}" if self.anchor else ""
+        loss = {"sppo_hard": " hard", "sppo_single": " single"}.get(self.loss, "")
+        return ("D" if dynamic else "") + name + anchor + loss + (" all-K" if self.mode == "all_k" else "")
 
 
 def main(config: Config) -> Result:
@@ -170,6 +175,8 @@ def main(config: Config) -> Result:
             if held_out:
                 evaluations.append(stages.generate(f"eval-{t - 1}", policy, held_out, config.eval_samples))
             samples, responses = stages.generate(f"round-{t}", policy, shards[t - 1], config.samples)
+            if not held_out:
+                run.samples(f"round-{t - 1}", measure.text_samples(shards[t - 1], samples))
             parts = stages.score(f"round-{t}", preference, shards[t - 1], samples, responses)
             dataset = stages.select(t, shards[t - 1], samples, responses, parts)
             if not len(dataset):
@@ -180,15 +187,24 @@ def main(config: Config) -> Result:
             run.fingerprint_data(f"round-{t}", [{"hash": dataset.hash}])
             h = histogram([rate - 0.5 for P in dataset.P for rate in win_rates(P)])
             histograms.append({"method": config.label, "round": t, **h})
+            cut = measure.cut_rows(dataset, config.max_length)
+            if cut and t not in logged:
+                first = prompts.index(dataset[cut[0]]["prompt"]) + 1
+                log.warning(
+                    "round %d: %d of %d rows are cut to max_length %d, the first is prompt %d of %s",
+                    t, len(cut), len(dataset), config.max_length, first, config.prompts,
+                )  # fmt: skip
             preference.rest()
             policies.append(stages.train(t, policy, dataset, config.policy))
             if t not in logged:
                 facts = measure.truth_metrics(shards[t - 1], samples, describe)
                 styles = {f"style_{k}": v for k, v in facts.pop("styles", {}).items()}
                 numbers = {**measure.sample_metrics(samples), **measure.table_metrics(dataset), **facts, **styles}
-                run.log({"stage": "selfplay", "step": t, **numbers})
+                run.log({"stage": "selfplay", "step": t, "cut_rows": len(cut), **numbers})
         if held_out:
             evaluations.append(stages.generate(f"eval-{config.rounds}", policies[-1], held_out, config.eval_samples))
+        for t, (samples, _) in enumerate(evaluations):
+            run.samples(f"round-{t}", measure.text_samples(held_out, samples))
         judge = load_judge(config.judge, "judge") if config.judge else preference
         rows = compare(config, stages, judge, held_out, evaluations, describe)
     finally:

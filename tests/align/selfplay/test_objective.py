@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from align.selfplay import objective, pairs
+from align.selfplay import measure, objective, pairs
 from launch.contracts import Completion
 from launch.errors import ConfigError, DataError
 from launch.models import load_causal_lm, load_tokenizer
@@ -129,6 +129,20 @@ def test_long_prompts_lose_their_left_and_keep_the_whole_answer(renderer, rows) 
     row = {**rows[0], "prompt_ids": list(range(10, 60)), "response_ids": [[7, 8, 9, EOS]]}
     ids, lengths = objective.encode_row(row, renderer)
     assert ids[0] == [*range(40, 60), 7, 8, 9, EOS] and lengths == [20]
+
+
+def test_counted_as_cut_is_what_the_renderer_cuts(renderer, rows) -> None:
+    """At every limit, the rows counted are those of which some sequence is shorter than prompt and answer."""
+    whole = [len(row["prompt_ids"]) + len(ids) for row in rows for ids in row["response_ids"]]
+    for limit in range(min(whole) - 1, max(whole) + 1):
+        short = Renderer(renderer.tokenizer, limit, cut="prompt_left", end="keep")
+        seen = [
+            i
+            for i, row in enumerate(rows)
+            if sum(map(len, objective.encode_row(row, short)[0]))
+            < sum(len(row["prompt_ids"]) + len(ids) for ids in row["response_ids"])
+        ]
+        assert measure.cut_rows(pairs.PairDataset(list(rows)), limit) == seen
 
 
 def test_anchor_moves_the_targets_of_all_k(renderer, rows) -> None:

@@ -91,6 +91,10 @@ def test_dsppo_acceptance_6_end_to_end(char_policy: Path, tmp_path: Path, lam: f
     rounds.main(config(char_policy, tmp_path, lam=lam))  # all stages are there: nothing is made again
     assert weights_hash(last_policy(tmp_path)) == before
     assert len([row for row in RunFolder(tmp_path).metrics() if row["stage"] == "selfplay"]) == 3
+    shown = [RunFolder(tmp_path).path / "samples" / f"round-{t}.jsonl" for t in range(4)]
+    texts = [[json.loads(line) for line in file.read_text().splitlines()] for file in shown]
+    assert all([row["prompt"] for row in rows] == charworld.held_out()[:8] for rows in texts)
+    assert all(len(row["responses"]) == 8 for rows in texts for row in rows) and texts[0] != texts[3]
     mixture = selfplay.PolicyMixture.load(tmp_path / "mixture")
     assert len(mixture.policies) == 3 and len(mixture.generate(["01:"], 2, Sampling(max_new_tokens=4))[0]) == 2
 
@@ -120,10 +124,11 @@ def test_dsppo_acceptance_7_killed_rounds_repeat_bit_for_bit(char_policy: Path, 
     run_until(killed, "stages/.partial-round-1-generate-*/*/chunk-000001.jsonl")
     first = next(broken.glob("stages/.partial-round-1-generate-*/*/chunk-000000.jsonl"))
     stamp = first.stat().st_mtime_ns
+    run_until(killed, "stages/.partial-round-1-generate-*/*/chunk-000002.jsonl")
+    assert first.stat().st_mtime_ns == stamp
     run_until(killed, "stages/round-1-generate-*")
     [generated] = broken.glob("stages/round-1-generate-*/completions.jsonl")
     answers = (generated.read_bytes(), generated.stat().st_mtime_ns)
-    assert not first.exists() or first.stat().st_mtime_ns == stamp
     run_until(killed, "checkpoints/round-2-*/step-*")
     rounds.main(killed)
 
@@ -179,6 +184,43 @@ def test_nash_of_a_rock_paper_scissors() -> None:
     P = 0.5 + 0.4 * charworld.CYCLE / 2
     mixture, gap = selfplay.nash(P)
     assert mixture == pytest.approx(np.full(3, 1 / 3)) and gap < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({"lam": 0.0}, "SPPO"),
+        ({}, "DSPPO"),
+        ({"loss": "gpo", "lam": 0.0}, "GPO"),
+        ({"schedule": "constant", "loss": "sppo_hard"}, "SPPO hard"),
+        ({"lam": 0.0, "loss": "sppo_single", "anchor": 0.2}, "SPPO+anchor0.2 single"),
+        ({"lam": 0.0, "mode": "all_k"}, "SPPO all-K"),
+        ({"lam": 0.0, "loss": "gpo", "mode": "all_k"}, "GPO all-K"),
+        ({"mode": "all_k", "method": "mine"}, "mine"),
+    ],
+)
+def test_the_label_names_the_update(changes: dict[str, Any], label: str) -> None:
+    assert rounds.Config(policy="p", preference="q", prompts="r", **changes).label == label
+
+
+def test_without_held_out_prompts_each_rounds_own_are_shown_and_cut_rows_are_counted(
+    char_policy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A prompt is 3 tokens and a finished answer 4: at 6 tokens every row with one is cut."""
+    train = TrainOptions(learning_rate=1e-3, batch_size=16, max_steps=1)
+    settings = {"rounds": 2, "prompt_split": "shards", "prompts_per_round": 12, "eval_prompts": "", "max_length": 6}
+    rounds.main(config(char_policy, tmp_path, train=train, **settings))
+    for t, first in ((0, 0), (1, 50)):
+        lines = (tmp_path / "samples" / f"round-{t}.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert [row["prompt"] for row in rows] == charworld.prompts()[first : first + 8]
+        assert all(len(row["responses"]) == 5 for row in rows)
+    logged = [row for row in RunFolder(tmp_path).metrics() if row["stage"] == "selfplay"]
+    for t, row in enumerate(logged, 1):
+        [folder] = tmp_path.glob(f"stages/round-{t}-select-*")
+        long = [max(map(len, r["response_ids"])) + len(r["prompt_ids"]) > 6 for r in PairDataset.load(folder)]
+        assert row["cut_rows"] == sum(long) > 6
+    assert "round 2: " in caplog.text and f"prompt 51 of {HERE}:prompts" in caplog.text
 
 
 def test_shards_are_consecutive_and_disjoint() -> None:
