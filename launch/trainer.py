@@ -89,7 +89,7 @@ def fit(
         DataError: no examples; counts that disagree.
         CheckpointError: the disk is full; the checkpoints there belong to another fit.
         NonFiniteError: a loss or gradient is not finite; names the first bad tensor.
-        Interrupted: Ctrl-C or SIGTERM; the checkpoint of the last step is written.
+        Interrupted: Ctrl-C or SIGTERM; the checkpoint of the last step is written, or the final folder.
     """
     runtime.prepare_environment()
     runtime.check_possible(options)
@@ -152,6 +152,12 @@ def fit(
         metrics = _last_metrics(trainer)
         final = folder / checkpoint.FINAL
         trainer.write_folder(final, training=False, note={"steps": trainer.state.global_step, "metrics": metrics})
+        asked = max(runtime.gather(signals.received))
+        if asked:  # too late for this fit, but not for what comes after it
+            raise Interrupted(
+                f"{name} is finished and in {final}, and the run was stopped; run the same command again to go on",
+                asked,
+            )
     if pupil is not learner:
         load_weights(learner, final)
     _merge(learner, adapt, options)

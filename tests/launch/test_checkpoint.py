@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import shutil
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,7 @@ from safetensors.torch import load_file
 from launch import checkpoint
 from launch.errors import CheckpointError
 from launch.runfolder import RunFolder
-from launch.trainer import fit
+from launch.trainer import Interrupted, fit
 from tests.launch.killed_fit import CASES
 from tests.launch.toy import (
     REPOSITORY,
@@ -185,6 +187,24 @@ def test_checkpoints_of_other_examples_are_refused(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "checkpoints" / "toy" / "final")
     with pytest.raises(CheckpointError, match="step-00000002 was made with another content of the examples"):
         fit_rows(seed=1)
+
+
+@pytest.mark.parametrize("event", ["on_step_end", "on_evaluate", "on_train_end"])
+def test_a_stop_in_the_last_step_ends_the_run_and_keeps_the_fit(tmp_path: Path, event: str) -> None:
+    """The signal comes at the end of the last of 3 steps, after the final evaluation, or before the final folder."""
+    import transformers
+
+    def strike(args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    callback = transformers.TrainerCallback()
+    setattr(callback, event, strike)
+    asked: dict[str, Any] = {"options": options(epochs=1), "run": RunFolder(tmp_path), "name": "toy", "seed": 0}
+    with pytest.raises(Interrupted, match=r"toy is finished and in .*final, and the run was stopped") as told:
+        fit(llama(), NextToken(), rows(), evaluate=rows(5, 1), callbacks=[callback], **asked)
+    assert told.value.exit_code == 143 and checkpoint.finished(tmp_path / "checkpoints" / "toy") is not None
+    assert fit(llama(), NextToken(), rows(), **asked).steps == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
