@@ -8,6 +8,7 @@ only a long series counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -86,6 +87,19 @@ def diagnose(model: nn.Module, replay: Callable[[], Any], step: int) -> NonFinit
         where = "the loss is not finite although every module's output is"
         remedy = "look at the objective's own arithmetic after the model"
     return NonFiniteError(f"step {step}: {where}; the weights are kept as they were before it; {remedy}")
+
+
+def overflowed(norm: float | None) -> bool:
+    """True if DeepSpeed's norm of the whole gradient is not finite; it reports -1 then, and None if it has none."""
+    return norm is not None and not (math.isfinite(norm) and norm >= 0)
+
+
+def after_the_step(step: int) -> NonFiniteError:
+    """The error under DeepSpeed, which steps inside backward: nothing can be replayed with the weights from before."""
+    return NonFiniteError(
+        f"step {step}: the loss or gradient is not finite, and DeepSpeed has made the step; go on from the checkpoint "
+        "before it with a lower learning rate, or run without ZeRO, where the first bad tensor is named"
+    )
 
 
 def tensors_in(value: Any) -> Iterable[torch.Tensor]:

@@ -18,13 +18,11 @@ NaN filter (it hides what `launch.guard` reports).
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from torch import nn
@@ -34,11 +32,11 @@ from launch import checkpoint, runtime, sharding
 from launch.callbacks import Clock, Meter, MetricsLog, ProgressBar, Schedule, StopSignals, averages
 from launch.contracts import Objective
 from launch.errors import CheckpointError, DataError
-from launch.guard import FP16_PATIENCE, diagnose
+from launch.guard import FP16_PATIENCE, after_the_step, diagnose, overflowed
 from launch.options import TrainOptions
-from launch.order import Deal, loader, stable_seed
+from launch.order import Deal, loader, seed_everything, stable_seed
 from launch.runfolder import RunFolder, write_json
-from launch.weights import is_adapted, save_weights
+from launch.weights import is_adapted, own_names, save_weights
 
 
 class ObjectiveModule(nn.Module):
@@ -186,7 +184,11 @@ class Trainer(transformers.Trainer):
         """Agree with the other ranks, stop on what is not finite, clip, and return the norm before clipping."""
         self._agree(model)
         if self.is_deepspeed_enabled:
-            return super()._get_grad_norm(model)
+            norm = super()._get_grad_norm(model)
+            self._skipped = self._skipped + 1 if overflowed(norm) else 0
+            if self._skipped > (FP16_PATIENCE if self.options.precision == "fp16" else 0):
+                raise self._diagnosis(model)
+            return norm
         with self.clock.stage("optimizer"):
             scaler = getattr(self.accelerator, "scaler", None)
             if scaler is not None:
@@ -217,6 +219,8 @@ class Trainer(transformers.Trainer):
 
     def _diagnosis(self, model: nn.Module) -> Exception:
         """Ask every rank, so that all of them stop with the line of one that has the trouble."""
+        if self.is_deepspeed_enabled:
+            return after_the_step(self.state.global_step + 1)
         module: Any = self.objective_module
 
         def replay() -> None:
@@ -305,9 +309,8 @@ class Trainer(transformers.Trainer):
             try:
                 existing = temporary if self.is_deepspeed_enabled and training else None
                 with checkpoint.writing(target, self._needed(state, optimizer), existing) as folder:
-                    save_weights(
-                        self.objective_module.model, folder, state if self.sharded else None, with_base=not training
-                    )
+                    parts = self.sharded or self.options.sharding == "zero3"
+                    save_weights(self.objective_module.model, folder, state if parts else None, with_base=not training)
                     if self.tokenizer is not None:
                         self.tokenizer.save_pretrained(folder)
                     write_json(folder / checkpoint.FACTS, {**self.facts, **(note or {})})
@@ -324,12 +327,15 @@ class Trainer(transformers.Trainer):
         return _bytes(state, optimizer)
 
     def _whole_state(self, training: bool) -> tuple[dict[str, torch.Tensor] | None, dict[str, Any] | None]:
+        """Weights by the model's own names, and the optimiser's state where DeepSpeed does not keep it itself."""
+        if self.options.sharding == "zero3":  # gathered on the main process; the others get None
+            return own_names(self.accelerator.get_state_dict(self.model_wrapped) or {}), None
         if self.is_deepspeed_enabled:
-            return self.accelerator.get_state_dict(self.model_wrapped), None
+            return self.objective_module.model.state_dict(), None
         plain: Any = getattr(self.optimizer, "optimizer", self.optimizer)
         if not self.sharded:
             return self.objective_module.model.state_dict(), plain.state_dict() if training else None
-        state = {k.removeprefix("model."): v for k, v in sharding.full_weights(self.objective_module).items()}
+        state = own_names(sharding.full_weights(self.objective_module))
         return state, sharding.full_optimizer(self.objective_module, plain) if training else None
 
     def _write_training_state(self, folder: Path, optimizer: dict[str, Any] | None) -> None:
@@ -362,13 +368,6 @@ class Trainer(transformers.Trainer):
         prepared = super()._prepare_for_training(*args, **kwargs)
         runtime.check_obtained(self.options, self)
         return prepared
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch (all devices), numpy and random: dropout and a collator's draws become a function of the step."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def _count(batch: dict[str, Any], step: int) -> float:

@@ -9,10 +9,12 @@ that counts nothing, so that every rank takes part in every collective call and 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -21,6 +23,13 @@ def stable_seed(*parts: int | str) -> int:
     """A 63-bit seed from numbers and words, the same in every process and on every machine."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch (all devices), numpy and random: dropout and a collator's draws become a function of the step."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 def permutation(examples: int, seed: int, epoch: int) -> list[int]:

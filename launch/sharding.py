@@ -55,6 +55,13 @@ def own_sharding() -> None:
     os.environ.pop("ACCELERATE_USE_FSDP", None)
 
 
+def load_whole() -> None:
+    """Have later models loaded whole: while ZeRO-3 arguments live, transformers would load each of them in parts."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+
+
 def blocks(module: nn.Module) -> list[nn.Module]:
     """The repeated layers of a transformer, by the class names that transformers says must not be split."""
     names: set[str] = set()

@@ -98,6 +98,8 @@ def fit(
     folder = run.checkpoints(name)
     args = training_arguments(options, folder, seed, report_to, run)
     runtime.check_processes(options)
+    if options.sharding == "zero3":
+        sharding.load_whole()
     _check_examples(name, train, evaluate)
     facts = _facts(options, train, seed, args.world_size)
     runtime.require_same(name, {**facts, "evaluate": len(evaluate or ())})
@@ -113,8 +115,10 @@ def fit(
         _merge(learner, adapt, options)
         return _result(done)
 
-    # Sharded parameters are no use to the caller: a copy is sharded, and the model gets the final weights back.
-    pupil = copy.deepcopy(learner) if options.sharding == "fsdp2" else learner
+    # Sharded parameters are no use to the caller: a copy is sharded, and the model gets the final weights back. It
+    # waits on the CPU, so that no device holds it beside the shards.
+    shards, home = options.sharding in ("fsdp2", "zero3"), _device(learner)
+    pupil = copy.deepcopy(learner.to("cpu")) if shards else learner
     if start is not None:
         load_weights(pupil, start)
     if options.precision != "fp32":
@@ -158,8 +162,11 @@ def fit(
                 f"{name} is finished and in {final}, and the run was stopped; run the same command again to go on",
                 asked,
             )
-    if pupil is not learner:
+    if shards:
+        if options.sharding == "zero3":
+            sharding.load_whole()  # the trainer has set it again
         load_weights(learner, final)
+        learner.to(home)
     _merge(learner, adapt, options)
     return _result(final)
 
@@ -286,6 +293,10 @@ def _training_mode(model: Any, options: TrainOptions) -> Iterator[None]:
         if cached is not None:
             config.use_cache = cached
         model.eval()
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _last_metrics(trainer: Trainer) -> dict[str, float]:

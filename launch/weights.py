@@ -97,6 +97,11 @@ def untied(model: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.
     return {name: value for name, value in state.items() if name not in second}
 
 
+def own_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The model's weights out of the state of the objective's module, which calls it `model`."""
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
 def _save_base(model: Any, folder: Path, state: dict[str, torch.Tensor] | None) -> None:
     """Adapters are worth nothing without their base: keep it too when it came from no folder or hub name."""
     from transformers import PreTrainedModel

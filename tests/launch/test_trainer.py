@@ -14,7 +14,7 @@ from torch import nn
 from launch.callbacks import Clock, averages
 from launch.contracts import Loss
 from launch.errors import ConfigError, DataError, LaunchError
-from launch.guard import NonFiniteError
+from launch.guard import NonFiniteError, overflowed
 from launch.options import LoraOptions, TrainOptions
 from launch.order import Deal, EpochBatches, permutation
 from launch.runfolder import RunFolder
@@ -103,11 +103,12 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, whole: tuple[tor
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": "rmsprop"}, {"schedule": "linear"}, {"precision": "bf16"}])
-def test_other_options_learn(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """Each is in force (another trajectory) and the loss falls."""
-    fit_toy(tmp_path / "a", **changes)
+def test_other_options_learn(tmp_path: Path, whole: tuple[torch.Tensor, list[float]], changes: dict[str, Any]) -> None:
+    """Each is in force (another trajectory than the default's) and the loss falls."""
+    model, _ = fit_toy(tmp_path / "a", **changes)
     seen = losses(tmp_path / "a")
     assert seen[-1] < seen[0] and all(math.isfinite(loss) for loss in seen)
+    assert seen[1:] != whole[1][1:] and not torch.equal(flat(model), whole[0])
 
 
 def test_lora_trains_adapters_alone(tmp_path: Path) -> None:
@@ -237,6 +238,47 @@ def test_guard_names_a_bad_gradient(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"the gradient of model.layers.0.self_attn.o_proj.weight is the first"):
         fit_toy(tmp_path, model=model, objective=Root())
     assert torch.equal(flat(model), flat(llama()))
+
+
+# ---------------------------------------------------------------- ZeRO, as far as it needs no GPU
+
+
+def test_a_norm_that_deepspeed_could_not_compute_is_seen() -> None:
+    """DeepSpeed reports -1 for a gradient that is not finite, and nothing before its first step."""
+    assert [overflowed(norm) for norm in (0.0, 3.5, None)] == [False] * 3
+    assert [overflowed(norm) for norm in (-1.0, float("nan"), float("inf"))] == [True] * 3
+
+
+def test_gathered_weights_are_saved_and_not_the_emptied_partitions(tmp_path: Path) -> None:
+    """Under ZeRO-3 a parameter's own storage is empty; what was gathered carries the trainer's prefix."""
+    from launch.loop import ObjectiveModule
+    from launch.weights import load_weights, own_names, save_weights
+
+    module = ObjectiveModule(llama(seed=4), NextToken())
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    for parameter in module.parameters():
+        parameter.data = torch.empty(0)
+    save_weights(module.model, tmp_path, own_names(state))
+    again = llama(seed=5)
+    load_weights(again, tmp_path)
+    assert torch.equal(flat(again), flat(llama(seed=4)))
+    assert own_names({"objective.scale": torch.ones(1)}) == {}
+
+
+def test_models_are_loaded_whole_while_zero3_arguments_live() -> None:
+    from transformers.integrations import deepspeed
+
+    from launch.sharding import load_whole
+
+    class Stage3:
+        def is_zero3(self) -> bool:
+            return True
+
+    arguments = Stage3()
+    deepspeed.set_hf_deepspeed_config(arguments)
+    assert deepspeed.is_deepspeed_zero3_enabled()
+    load_whole()
+    assert not deepspeed.is_deepspeed_zero3_enabled()
 
 
 # ---------------------------------------------------------------- logs
