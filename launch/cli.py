@@ -110,7 +110,7 @@ def _report(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from launch.export import export
 
-    print(export(Path(arguments.source), Path(arguments.target)))
+    print(export(Path(arguments.source), Path(arguments.target), arguments.trust_pickle))
     return 0
 
 
@@ -189,6 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="turn any checkpoint into a plain Hugging Face folder")
     export.add_argument("source", metavar="SRC", help="checkpoint folder: LoRA, FSDP, ZeRO or plain")
     export.add_argument("target", metavar="DST", help="folder to write")
+    export.add_argument(
+        "--trust-pickle", action="store_true", help="read FSDP and ZeRO checkpoints, which can run their writer's code"
+    )
     export.set_defaults(command=_export)
 
     doctor = commands.add_parser("doctor", help="say what this machine can do, and how to get the rest")

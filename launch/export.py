@@ -4,7 +4,7 @@
 
 Four kinds are known: a plain folder (ours, training state and all), LoRA adapters (folded into their base), an FSDP
 checkpoint in torch's distributed format (accelerate's), and a DeepSpeed ZeRO checkpoint. The last two hold no
-config.json of their own, so one must stand in the folder or above it.
+config.json of their own, so one must stand in the folder or above it, and are pickled, so they need --trust-pickle.
 """
 
 from __future__ import annotations
@@ -30,19 +30,22 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _TEXT_FILES = ("tokenizer*", "special_tokens_map.json", "chat_template*", "vocab*", "merges.txt")
 
 
-def export(source: Path, target: Path) -> Path:
+def export(source: Path, target: Path, trust_pickle: bool = False) -> Path:
     """Write the model of `source` into the new folder `target`.
 
     Args:
         source: a checkpoint or final folder, a fit's folder (its final one is taken, else the newest whole one), or a
             checkpoint of accelerate's FSDP or of DeepSpeed.
         target: does not exist yet, or is empty; appears whole or not at all.
+        trust_pickle: read FSDP and ZeRO checkpoints, whose formats go through pickle: whoever wrote one can have any
+            code run here.
 
     Returns:
         `target`.
 
     Raises:
-        CheckpointError: `source` is no checkpoint or is spoilt; `target` is in the way; adapters without their base.
+        CheckpointError: `source` is no checkpoint or is spoilt; `target` is in the way; adapters without their base; a
+            pickled checkpoint without `trust_pickle`.
         LaunchError: a ZeRO checkpoint, and DeepSpeed is not installed.
     """
     source, target = Path(source), Path(target)
@@ -59,8 +62,10 @@ def export(source: Path, target: Path) -> Path:
         elif (folder / "config.json").is_file() and any((folder / name).is_file() for name in _WEIGHTS):
             _copy(folder, out)
         elif (shards := _fsdp_shards(folder)) is not None:
+            _check_trust(folder, trust_pickle)
             _save_state(_config_folder(folder), _fsdp_state(shards), out)
         elif _is_zero(folder):
+            _check_trust(folder, trust_pickle)
             _save_state(_config_folder(folder), _zero_state(folder), out)
         else:
             raise CheckpointError(
@@ -115,6 +120,14 @@ def _merge_adapters(folder: Path, out: Path) -> None:
 
 
 # ---------------------------------------------------------------- sharded
+
+
+def _check_trust(folder: Path, trusted: bool) -> None:
+    if not trusted:
+        raise CheckpointError(
+            f"{folder} is read through pickle, which runs whatever code its writer put there; "
+            "if you trust the writer, give --trust-pickle"
+        )
 
 
 def _fsdp_shards(folder: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,10 @@ def test_fsdp_shards_are_merged(tmp_path: Path, prefix: str) -> None:
     dcp.save({"model": state}, checkpoint_id=tmp_path / "sharded" / "pytorch_model_fsdp_0", no_dist=True)
     model.config.architectures = ["LlamaForCausalLM"]
     model.config.save_pretrained(tmp_path / "sharded")
-    merged = plain(export(tmp_path / "sharded", tmp_path / "out"))
+    with pytest.raises(CheckpointError, match="give --trust-pickle"):
+        export(tmp_path / "sharded", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    merged = plain(export(tmp_path / "sharded", tmp_path / "out", trust_pickle=True))
     assert torch.equal(logits(merged), logits(model))
 
 
@@ -79,8 +83,27 @@ def test_zero_without_deepspeed_says_what_to_install(tmp_path: Path, monkeypatch
     (tmp_path / "zero" / "global_step4").mkdir(parents=True)
     llama().config.save_pretrained(tmp_path / "zero")
     with pytest.raises(LaunchError, match="pip install"):
-        export(tmp_path / "zero", tmp_path / "out")
+        export(tmp_path / "zero", tmp_path / "out", trust_pickle=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_pickled_checkpoints_are_not_opened_unless_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A `.metadata` that would write a file when it is unpickled: the command refuses it in one line, nothing runs."""
+    from launch.cli import main
+
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "ran",)
+
+    for folder in ("fsdp", "zero/global_step4"):
+        (tmp_path / folder).mkdir(parents=True)
+        llama().config.save_pretrained(tmp_path / folder.split("/")[0])
+    (tmp_path / "fsdp" / ".metadata").write_bytes(pickle.dumps(Bomb()))
+    for kind in ("fsdp", "zero"):
+        assert main(["export", str(tmp_path / kind), str(tmp_path / "out")]) == 1
+        error = capsys.readouterr().err
+        assert "give --trust-pickle" in error and error.count("\n") == 1
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "out").exists()
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
