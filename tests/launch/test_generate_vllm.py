@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,19 @@ def other_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_llama(tmp_path_factory.mktemp("next") / "llama", seed=1)
 
 
+@dataclass(frozen=True)
+class Owner:
+    """The process that owns the engine."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    answers: dict[str, Any]
+    printed: str
+    """What it had printed when all was sampled, so before any test killed it."""
+
+
 @pytest.fixture(scope="module")
-def owner(
-    served_model: Path, other_weights: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """The process that owns the engine, and its folder (with answers.json once it is done)."""
+def owner(served_model: Path, other_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     folder = tmp_path_factory.mktemp("engine")
     command = [sys.executable, "-m", "tests.launch.engine_process", str(served_model), str(other_weights), str(folder)]
     with (folder / "output").open("wb") as sink:
@@ -53,7 +62,7 @@ def owner(
         while not (folder / "answers.json").exists():
             assert process.poll() is None, (folder / "output").read_text()[-2000:]
             time.sleep(0.2)
-        yield process, folder
+        yield Owner(process, folder, json.loads((folder / "answers.json").read_text()), (folder / "output").read_text())
     finally:
         process.kill()
         process.wait()
@@ -61,8 +70,8 @@ def owner(
 
 
 @pytest.fixture(scope="module")
-def answers(owner: tuple[subprocess.Popen[bytes], Path]) -> dict[str, Any]:
-    return json.loads((owner[1] / "answers.json").read_text())
+def answers(owner: Owner) -> dict[str, Any]:
+    return owner.answers
 
 
 def completions(rows: Any) -> list[Completion]:
@@ -121,15 +130,13 @@ def test_the_server_samples_the_same_text_as_the_engine(
     assert [a.token_ids for row in got for a in row] == [a.token_ids for a in completions(answers["sampled"])]
 
 
-def test_nothing_is_printed(owner: tuple[subprocess.Popen[bytes], Path], answers: dict[str, Any]) -> None:
-    assert (owner[1] / "output").read_text() == ""
+def test_nothing_is_printed(owner: Owner) -> None:
+    assert owner.printed == ""
 
 
-def test_an_engine_outlives_its_killed_owner_until_resume_ends_it(
-    owner: tuple[subprocess.Popen[bytes], Path], answers: dict[str, Any]
-) -> None:
-    """Last in this file: it kills the owner."""
-    process, folder = owner
+def test_an_engine_outlives_its_killed_owner_until_resume_ends_it(owner: Owner) -> None:
+    """It kills the owner, which the other tests do not need any more: they read what it answered and printed."""
+    process, folder = owner.process, owner.folder
     [record] = [json.loads(file.read_text()) for file in folder.glob("engine-*.json")]
     engine = [Identity(**who) for who in record["processes"]]
     assert [who.command for who in engine] == ["VLLM::EngineCore", "VLLM::Worker"]
