@@ -14,8 +14,8 @@ from tests.align.selfplay.test_rounds import config as tiny
 @pytest.mark.parametrize("name", [name for name in config.shipped() if name.startswith("align/selfplay_")])
 def test_shipped_config_builds(name: str) -> None:
     loaded = config.load(name)
-    assert isinstance(loaded.config, rounds.Config) and loaded.config.label == "DSPPO"
-    assert config.load(name, ["lam=0", "anchor=0.2"]).config.label == "SPPO+anchor0.2"
+    assert isinstance(loaded.config, rounds.Config) and loaded.config.label == "DSPPO all-K"
+    assert config.load(name, ["lam=0", "anchor=0.2"]).config.label == "SPPO+anchor0.2 all-K"
 
 
 def test_estimate_counts_all_rounds(char_policy: Path, tmp_path: Path) -> None:
