@@ -23,7 +23,8 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page):
-    named = re.findall(r"`((?:launch|align|tasks|reasoning|configs|benchmarks|tests)/[\w./-]+?\.\w+)`", page.read_text())
+    folders = "launch|align|tasks|reasoning|configs|benchmarks|tests"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+?\.\w+)`", page.read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
