@@ -22,7 +22,10 @@ class Loader(yaml.SafeLoader):
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes exactly the strings that `Loader` would read as something else."""
+    """Quotes exactly the strings that `Loader` would read as something else; writes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -39,7 +42,6 @@ Loader.yaml_implicit_resolvers = {}
 for _name, (_pattern, _first) in _SCALARS.items():
     Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 Dumper.yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
-Dumper.ignore_aliases = lambda self, data: True
 
 
 @dataclass
