@@ -257,8 +257,7 @@ def page(results: dict[str, Any]) -> str:
             for kind, row in kinds.items():
                 lines.append(f"| {backbone}, {kind} | " + " | ".join(_cell(row[test]) for test in names) + " |")
         lines.append("")
-    note = OUT / "real_preferences_reading.md"
-    return "\n".join(lines) + ("\n" + note.read_text(encoding="utf-8") if note.exists() else "")
+    return "\n".join(lines)
 
 
 def _cell(row: dict[str, Any]) -> str:
