@@ -54,11 +54,12 @@ def write(folder: Path) -> None:
         return
     rows = [row for file in finished for row in json.loads(file.with_name("rounds.json").read_text())["rows"]]
     judges = [json.loads(file.read_text()) for file in finished]
-    environment = json.loads((finished[0].parents[1] / "environment.json").read_text())
+    environments = [json.loads((file.parents[1] / "environment.json").read_text()) for file in finished]
+    environment = environments[0]
     seconds = [_seconds(file.parents[1]) for file in finished]
     data = {
         "command": "python -m benchmarks.styles_seeds",
-        "commit": environment["commit"],
+        "commits": sorted({str(e["commit"])[:10] for e in environments}),
         "machine": {"system": platform.system(), "cores": environment["cores"], "python": environment["python"]},
         "versions": environment["versions"],
         "seeds": sorted({row["seed"] for row in rows}),
@@ -111,7 +112,7 @@ def page(data: dict[str, Any]) -> str:
     out = [
         "# The styles world: four methods, held-out prompts",
         "",
-        f"Seeds {', '.join(map(str, seeds))}; `{data['command']}`; commit `{(data['commit'] or 'none')[:10]}`; "
+        f"Seeds {', '.join(map(str, seeds))}; `{data['command']}`; last commits `{', '.join(data['commits'])}`; "
         f"{data['machine']['system']}, {data['machine']['cores']} cores; "
         f"{min(data['seconds']) / 60:.0f} to {max(data['seconds']) / 60:.0f} minutes a seed (shared machine). "
         "Mean ± half of a 95 % interval over seeds. Gaps are exact over the seven types of answers. What the numbers "
