@@ -16,6 +16,8 @@ import yaml
 
 from launch.errors import ConfigError
 
+_TAG = "tag:yaml.org,2002:"
+
 
 class Loader(yaml.SafeLoader):
     """Composes nodes; the resolvers below are YAML 1.2's, not PyYAML's 1.1."""
@@ -27,8 +29,12 @@ class Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # YAML reads these as line breaks and folds them to a space, unless they are escaped, as double quotes do.
+        style = '"' if any(c in data for c in "\x85\u2028\u2029") else None
+        return self.represent_scalar(_TAG + "str", data, style)
 
-_TAG = "tag:yaml.org,2002:"
+
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -42,6 +48,7 @@ Loader.yaml_implicit_resolvers = {}
 for _name, (_pattern, _first) in _SCALARS.items():
     Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 Dumper.yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
+Dumper.add_representer(str, Dumper.represent_str)
 
 
 @dataclass

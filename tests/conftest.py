@@ -16,9 +16,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.tiny import make_llama, make_tokenizer
+
+# The same examples on every run: what is found by chance on one machine would be red for somebody else's change.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 DATA = Path(os.environ.get("ARBITER_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
 DESELECTED = pytest.StashKey[dict[str, int]]()

@@ -181,6 +181,13 @@ configs = st.builds(
 )
 
 
+@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029", "a\r\nb", " lead", "1e-6", "no", "", "#"])
+def test_text_that_yaml_would_fold_or_retype_comes_back(tmp_path, text):
+    file = tmp_path / "text.yaml"
+    file.write_text(yamltree.dump({"text": text}), encoding="utf-8", newline="")
+    assert yamltree.read(file).plain() == {"text": text}
+
+
 @given(configs)
 @settings(max_examples=60, deadline=None)
 def test_loading_the_resolved_config_gives_the_same_object(tmp_path_factory, made):
