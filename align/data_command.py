@@ -49,13 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(kind: type, path: str, overrides: list[str]) -> Any:
     """DataOptions from key=value texts: the same parser, types and complaints as in any config's section data."""
-    from launch.config import _build
+    from launch.config import build
     from launch.yamltree import Value, override
 
     section = Value({"path": Value(path, "FILE")}, "arbiter data")
     for text in overrides:
         override(section, text)
-    return _build(kind, section, "data")
+    return build(kind, section, "data")
 
 
 def _show(loading: Any, groups: list[dict[str, Any]], report: Any) -> None:

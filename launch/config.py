@@ -69,7 +69,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     for override in overrides:
         yamltree.override(root, override)
     recipe = _take_recipe(root)
-    config = _build(recipe.Config, root, "")
+    config = build(recipe.Config, root, "")
     return Loaded(recipe=recipe, config=config, resolved=resolve(config), path=file, tree=root)
 
 
@@ -169,7 +169,7 @@ def _recipe_of(kind: type) -> str | None:
 # ---------------------------------------------------------------- types
 
 
-def _build(kind: Any, value: Value, key: str) -> Any:
+def build(kind: Any, value: Value, key: str) -> Any:
     """Make a `kind` (a type annotation) of `value`, or say what is wrong and where."""
     if kind is Any:
         return value.plain()
@@ -185,15 +185,15 @@ def _build(kind: Any, value: Value, key: str) -> Any:
         near = difflib.get_close_matches(str(value.data), [str(choice) for choice in args], n=1)
         raise _wrong(kind, value, key, f"; did you mean {near[0]!r}?" if near else "")
     if origin is list and isinstance(value.data, list):
-        return [_build(args[0], item, f"{key}[{i}]") for i, item in enumerate(value.data)]
+        return [build(args[0], item, f"{key}[{i}]") for i, item in enumerate(value.data)]
     if origin is tuple and isinstance(value.data, list):
         kinds = (args[0],) * len(value.data) if args[1:] == (Ellipsis,) else args
         if len(kinds) == len(value.data):
             return tuple(
-                _build(k, item, f"{key}[{i}]") for i, (k, item) in enumerate(zip(kinds, value.data, strict=True))
+                build(k, item, f"{key}[{i}]") for i, (k, item) in enumerate(zip(kinds, value.data, strict=True))
             )
     if origin is dict and isinstance(value.data, dict):
-        return {name: _build(args[1], item, _join(key, name)) for name, item in value.data.items()}
+        return {name: build(args[1], item, _join(key, name)) for name, item in value.data.items()}
     if kind is float and type(value.data) in (int, float) and not math.isnan(value.data):
         return float(value.data)
     if kind in (int, bool, str, types.NoneType) and type(value.data) is kind:
@@ -217,7 +217,7 @@ def _build_dataclass(kind: type, value: Value, key: str) -> Any:
     for name, item in value.data.items():
         if name not in fields:
             raise ConfigError(f"{item.where}: unknown key {_join(key, name)!r}; {_nearest(name, kind, key)}")
-        arguments[name] = _build(hints[name], item, _join(key, name))
+        arguments[name] = build(hints[name], item, _join(key, name))
     for name, field in fields.items():
         if name not in arguments and field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(f"{value.where}: {_join(key, name)!r} is missing ({type_name(hints[name])})")
@@ -234,14 +234,14 @@ def _build_union(kinds: Sequence[Any], value: Value, key: str) -> Any:
     if value.data is None and len(rest) < len(kinds):
         return None
     if len(rest) == 1:
-        return _build(rest[0], value, key)
+        return build(rest[0], value, key)
     # A mapping can only be meant for the one dataclass of the union: its own complaint is the useful one.
     classes = [kind for kind in rest if dataclasses.is_dataclass(kind)]
     if isinstance(value.data, dict) and len(classes) == 1:
-        return _build(classes[0], value, key)
+        return build(classes[0], value, key)
     for kind in rest:
         try:
-            return _build(kind, value, key)
+            return build(kind, value, key)
         except ConfigError:
             continue  # the next member may take it; if none does, the whole union is named below
     raise _wrong(functools.reduce(operator.or_, kinds), value, key)

@@ -98,6 +98,13 @@ def broadcast(item: Any) -> Any:
     return box[0]
 
 
+def own_device() -> Any:
+    """The CUDA device of this process (LOCAL_RANK), or None without one."""
+    import torch
+
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else None
+
+
 def require_same(what: str, facts: dict[str, Any]) -> None:
     """Stop every process with one clear line if they do not agree, instead of hanging in a later collective.
 

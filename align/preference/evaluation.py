@@ -7,11 +7,8 @@ report: the most telling games as artifacts (score matrices), and a few prompts 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
-
-import torch
 
 from align.preference.batch import sequences
 from align.preference.model import PreferenceModel
@@ -65,10 +62,9 @@ def score_over_ranks(model: PreferenceModel, groups: Sequence[Group], batch_size
 
     Every process must call it. Raises on all of them if one of them fails.
     """
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        if model.device != device:  # 4-bit weights are there, and may not be moved
-            model.to(device)  # type: ignore[arg-type]
+    device = runtime.own_device()
+    if device is not None and model.device != device:  # 4-bit weights are there, and may not be moved
+        model.to(device)
     rank, ranks = runtime.rank(), runtime.world_size()
     mine: list[Scores] = []
     error: ArbiterError | None = None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from align.preference.files import read_rows
 from launch.contracts import Prompt
 from launch.errors import ConfigError, DataError
 from launch.rendering import check_messages
+from launch.runtime import own_device
 
 Describe = Callable[[str, str], dict[str, Any]]
 _POLICY_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model")
@@ -128,13 +128,6 @@ def load_judge(source: str, field: str = "preference") -> Judge:
 
     model = PreferenceModel.from_pretrained(source)
     return Judge(model.eval(), policy_identity(source), own_device())
-
-
-def own_device() -> Any:
-    """The CUDA device of this process (LOCAL_RANK), or None without one."""
-    import torch
-
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else None
 
 
 def describer(function: str, *sources: str) -> Describe | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from align.selfplay.fitting import fit_policy, save_merged
-from align.selfplay.inputs import Judge, own_device, policy_identity
+from align.selfplay.inputs import Judge, policy_identity
 from align.selfplay.objective import reference_logprobs
 from align.selfplay.pairs import PairDataset, build_pairs
 from align.selfplay.schedule import coefficients, mixed_scores
@@ -36,6 +36,7 @@ from launch.generate.chunks import completion_from_json, completion_to_json, gen
 from launch.generate.sampling import stable_hash
 from launch.rendering import Renderer
 from launch.runfolder import RunFolder, Stage, content_hash, file_hash, write_rows
+from launch.runtime import own_device
 
 if TYPE_CHECKING:
     from align.selfplay.rounds import Config
