@@ -99,18 +99,8 @@ def llmbar() -> dict[str, list[Judged]]:
 def pandalm() -> list[Judged]:
     """164 prompts; nodes are models, votes by three people and two model judges. Six prompts whose models have more
     than one text are left out. Empty answers stay: they were judged, and the counts of cycles include them."""
-    prompts: dict[int, list] = defaultdict(list)
-    for source, row in read_rows(preference_file("pandalm/pandalm_testset.jsonl.gz")):
-        prompts[row["prompt_id"]].append((source, row))
     kept = []
-    for rows in prompts.values():
-        texts: dict[str, set[str]] = defaultdict(set)
-        for _, row in rows:
-            for side in "12":
-                texts[row[f"model_{side}"]].add(row[f"response_{side}"])
-        if any(len(found) > 1 for found in texts.values()):
-            continue
-        models = sorted(texts)
+    for models, texts, rows in _pandalm_prompts():
         votes = []
         for _, row in rows:
             i, j = models.index(row["model_1"]), models.index(row["model_2"])
@@ -121,8 +111,33 @@ def pandalm() -> list[Judged]:
         source, row = rows[0]
         prompt = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
         # One row holds the JSON value true where two models answered "true".
-        kept.append(Judged(prompt, [str(next(iter(texts[model]))) for model in models], votes, source))
+        kept.append(Judged(prompt, [str(texts[model]) for model in models], votes, source))
     return kept
+
+
+def pandalm_shown_first() -> list[dict[frozenset[int], int]]:
+    """For every prompt of `pandalm`, which node of a judged pair was shown first."""
+    return [
+        {
+            frozenset((models.index(row["model_1"]), models.index(row["model_2"]))): models.index(row["model_1"])
+            for _, row in rows
+        }
+        for models, _, rows in _pandalm_prompts()
+    ]
+
+
+def _pandalm_prompts() -> Iterator[tuple[list[str], dict[str, Any], list[tuple[str, dict[str, Any]]]]]:
+    """(models in order, text of each, judged rows) of the prompts whose models have one text each."""
+    prompts: dict[int, list] = defaultdict(list)
+    for source, row in read_rows(preference_file("pandalm/pandalm_testset.jsonl.gz")):
+        prompts[row["prompt_id"]].append((source, row))
+    for rows in prompts.values():
+        texts: dict[str, set] = defaultdict(set)
+        for _, row in rows:
+            for side in "12":
+                texts[row[f"model_{side}"]].add(row[f"response_{side}"])
+        if all(len(found) == 1 for found in texts.values()):
+            yield sorted(texts), {model: next(iter(found)) for model, found in texts.items()}, rows
 
 
 def vicuna_bench(judge: str = "gpt-4") -> list[Judged]:

@@ -51,10 +51,10 @@ def main(names: Sequence[str]) -> None:
     begun = time.time()
     sets = features.corpora()
     train, valid, tests, shape = arrange(sets)
-    results: dict[str, Any] = {"tests": {name: _size(items) for name, items in tests.items()}, "backbones": {}}
+    results: dict[str, Any] = {"tests": {name: size(items) for name, items in tests.items()}, "backbones": {}}
     results["baselines"] = {
         name: {test: interval(items, right) for test, (items, right) in found.items()}
-        for name, found in baselines(train, tests, shape).items()
+        for name, found in baselines(train, tests, shape, shown_first(sets)).items()
     }
     known = features.backbones()
     for name in names or known:
@@ -90,7 +90,6 @@ def arrange(sets: dict[str, list[Judged]]) -> tuple[Pairs, Pairs, dict[str, Item
         answers += sum(len(row.responses) for row in rows)
         prompts += len(rows)
     shape = np.array([surface(text) for rows in sets.values() for row in rows for text in row.responses])
-    elsewhere = {prompt_key(row.prompt) for name, rows in sets.items() if name not in TRAIN_SETS for row in rows}
 
     def pairs(name: str, chosen: set[str], votes: str = "majority", judges: Sequence[str] = ()) -> tuple:
         found, start = [], first_answer[name]
@@ -102,16 +101,13 @@ def arrange(sets: dict[str, list[Judged]]) -> tuple[Pairs, Pairs, dict[str, Item
             start += len(row.responses)
         return tuple(np.array(found, dtype=np.int64).reshape(-1, 3).T)
 
-    sides: dict[str, list[tuple]] = {"train": [], "valid": []}
+    both: dict[str, list[tuple]] = {"train": [], "valid": []}
     tests: dict[str, Items] = {}
-    for name in TRAIN_SETS:
-        rest, held_out = split_by_prompt(sets[name], 0.2, seed=0)
-        rest = [row for row in rest if prompt_key(row.prompt) not in elsewhere]
-        fitted, watched = split_by_prompt(rest, 0.1, seed=1)
-        for side, rows in (("train", fitted), ("valid", watched)):
+    for name, side in sides(sets).items():
+        for part, rows in (("train", side.train), ("valid", side.valid)):
             found = pairs(name, {prompt_key(row.prompt) for row in rows})
-            sides[side].append((*found, np.full(len(found[0]), 1000.0 / len(found[0]))))
-        tests[f"{name} held out"] = Items(*pairs(name, {prompt_key(row.prompt) for row in held_out}))
+            both[part].append((*found, np.full(len(found[0]), 1000.0 / len(found[0]))))
+        tests[f"{name} held out"] = Items(*pairs(name, {prompt_key(row.prompt) for row in side.test}))
     every = {prompt_key(row.prompt) for rows in sets.values() for row in rows}
     tests["pandalm (majority)"] = Items(*pairs("pandalm", every, judges=real_data.HUMANS))
     tests["llmbar natural"] = Items(*pairs("llmbar_natural", every))
@@ -121,8 +117,30 @@ def arrange(sets: dict[str, list[Judged]]) -> tuple[Pairs, Pairs, dict[str, Item
     for judges, title in ((real_data.HUMANS, "humans"), (("gpt35", "pandalm7b"), "model judges")):
         cyclic, other = triples(sets["pandalm"], judges, first_answer["pandalm"], first_prompt["pandalm"])
         tests[f"pandalm cyclic triples ({title})"], tests[f"pandalm other triples ({title})"] = cyclic, other
-    train, valid = (Pairs(*(np.concatenate(column) for column in zip(*sides[s], strict=True))) for s in sides)
+    train, valid = (Pairs(*(np.concatenate(column) for column in zip(*both[part], strict=True))) for part in both)
     return train, valid, tests, shape
+
+
+@dataclass
+class Sides:
+    """The rows of one set that are trained on, watched and tested; no prompt is on two sides."""
+
+    train: list[Judged]
+    valid: list[Judged]
+    test: list[Judged]
+
+
+def sides(sets: dict[str, list[Judged]]) -> dict[str, Sides]:
+    """The sets of TRAIN_SETS split by prompt, the same way for every model and seed: a fifth of the prompts held out,
+    a tenth of the rest for choosing rates and epochs. Prompts that a foreign test set has too are not trained on."""
+    elsewhere = {prompt_key(row.prompt) for name, rows in sets.items() if name not in TRAIN_SETS for row in rows}
+    found = {}
+    for name in TRAIN_SETS:
+        rest, held_out = split_by_prompt(sets[name], 0.2, seed=0)
+        rest = [row for row in rest if prompt_key(row.prompt) not in elsewhere]
+        fitted, watched = split_by_prompt(rest, 0.1, seed=1)
+        found[name] = Sides(fitted, watched, held_out)
+    return found
 
 
 def triples(rows: Sequence[Judged], judges: Sequence[str], answer: int, prompt: int) -> tuple[Items, Items]:
@@ -173,12 +191,37 @@ def surface(text: str) -> list[float]:
     return [float(np.log1p(count)) for count in counts]
 
 
-def baselines(train: Pairs, tests: dict[str, Items], shape: np.ndarray) -> dict[str, dict[str, tuple]]:
-    """Longer wins, shorter wins, a coin, and a logistic regression on the difference of `surface`."""
+def shown_first(sets: dict[str, list[Judged]]) -> dict[frozenset[int], int]:
+    """Which of two answers a judge saw first, by rows of the table of all answers, where the set tells it.
+
+    auto_j, llmbar and pandalm tell it; arena answers were scored alone, and hh_rlhf does not say.
+    """
+    orders = real_data.pandalm_shown_first()
+    found, start = {}, 0
+    for name, rows in sets.items():
+        for number, row in enumerate(rows):
+            if name == "pandalm":
+                for pair, first in orders[number].items():
+                    found[frozenset(start + k for k in pair)] = start + first
+            elif name == "auto_j" or name.startswith("llmbar"):
+                found[frozenset((start, start + 1))] = start
+            start += len(row.responses)
+    return found
+
+
+def baselines(
+    train: Pairs, tests: dict[str, Items], shape: np.ndarray, first: dict[frozenset[int], int]
+) -> dict[str, dict[str, tuple]]:
+    """Longer wins, shorter wins, the one shown first wins (in the tests where all pairs have an order), a coin, and a
+    logistic regression on the difference of `surface`."""
     from scipy.optimize import minimize
 
     def inputs(pairs: Any) -> np.ndarray:
         return shape[pairs.winner] - shape[pairs.loser]
+
+    def position(items: Items) -> np.ndarray | None:
+        told = [first.get(frozenset(pair)) for pair in zip(items.winner.tolist(), items.loser.tolist(), strict=True)]
+        return None if None in told else np.where(np.array(told) == items.winner, 1.0, -1.0)
 
     X = inputs(train)
     loss = lambda w: (train.weight * np.logaddexp(0, -X @ w)).sum() / train.weight.sum()  # noqa: E731
@@ -187,12 +230,14 @@ def baselines(train: Pairs, tests: dict[str, Items], shape: np.ndarray) -> dict[
     scores = {
         "longer answer": lambda items: inputs(items)[:, 0],
         "shorter answer": lambda items: -inputs(items)[:, 0],
+        "first shown": position,
         "logistic on characters, lines, digits": lambda items: inputs(items) @ coefficients,
         "coin": lambda items: chance.normal(size=len(items.winner)),
     }
+    made = {name: {test: (items, score(items)) for test, items in tests.items()} for name, score in scores.items()}
     return {
-        name: {test: (items, correct(score(items))[None]) for test, items in tests.items()}
-        for name, score in scores.items()
+        name: {test: (items, correct(found)[None]) for test, (items, found) in row.items() if found is not None}
+        for name, row in made.items()
     }
 
 
@@ -221,7 +266,7 @@ def _join(parts: Sequence[Items]) -> Items:
     return Items(*(np.concatenate(column) for column in zip(*map(_rows, parts), strict=True)))
 
 
-def _size(items: Items) -> dict[str, int]:
+def size(items: Items) -> dict[str, int]:
     return {"pairs": len(items.winner), "prompts": len(np.unique(items.prompt))}
 
 
@@ -230,8 +275,6 @@ def _size(items: Items) -> dict[str, int]:
 
 def page(results: dict[str, Any]) -> str:
     """The results as Markdown."""
-    tests = results["tests"]
-    main_tests = [name for name in tests if "triples" not in name]
     lines = [
         "# Preference models on real answers (frozen backbones)",
         "",
@@ -244,6 +287,13 @@ def page(results: dict[str, Any]) -> str:
         f"torch {results['machine']['torch']}, commit {results['machine']['commit']}).",
         "",
     ]
+    return "\n".join([*lines, *tables(results)])
+
+
+def tables(results: dict[str, Any]) -> list[str]:
+    """Lines of the two tables, the cyclic triples apart."""
+    tests, lines = results["tests"], []
+    main_tests = [name for name in tests if "triples" not in name]
     for title, names in (
         ("Held-out and foreign prompts", main_tests),
         ("Cyclic triples apart", [*tests][len(main_tests) :]),
@@ -252,16 +302,16 @@ def page(results: dict[str, Any]) -> str:
         sizes = (f"{tests[name]['pairs']} pairs, {tests[name]['prompts']} prompts" for name in names)
         lines.append("| size | " + " | ".join(sizes) + " |")
         for name, row in results["baselines"].items():
-            lines.append(f"| {name} | " + " | ".join(_cell(row[test]) for test in names) + " |")
+            lines.append(f"| {name} | " + " | ".join(_cell(row.get(test)) for test in names) + " |")
         for backbone, kinds in results["backbones"].items():
             for kind, row in kinds.items():
                 lines.append(f"| {backbone}, {kind} | " + " | ".join(_cell(row[test]) for test in names) + " |")
         lines.append("")
-    return "\n".join(lines)
+    return lines
 
 
-def _cell(row: dict[str, Any]) -> str:
-    return f"{100 * row['accuracy']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
+def _cell(row: dict[str, Any] | None) -> str:
+    return "–" if row is None else f"{100 * row['accuracy']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
 
 
 if __name__ == "__main__":
