@@ -7,6 +7,7 @@ or that was killed.
 What it reads, and who writes it:
 
     config.yaml, environment.json, data.json, timings.jsonl     launch.runfolder
+    artifacts/work-*.json, machine.json                         launch.counters
     metrics.jsonl       rows {"stage", "step", "time", NAME: number …}; a row with "warning": str is shown as a warning
     artifacts/headline.json     {NAME: number}: the Result's metrics, written by ``arbiter run``
     samples/NAME.jsonl  rows of any keys. Files whose rows have "prompt" and one of "response" (text) or "responses"
@@ -34,13 +35,14 @@ from string import Template
 from typing import Any
 
 from launch import __version__, plots, yamltree
+from launch.counters import FIT_HEADER, PREFIX, STAGE_HEADER, Work, fit_rows, stage_rows
 from launch.errors import ArbiterError, DataError
 from launch.runfolder import RunFolder, read_rows, write_text
 
 GROUP = "arbiter.report_sections"
 MOST_SAMPLES = 12
 LONGEST_TEXT = 1200
-_NOT_CURVES = {"stage", "step", "time", "epoch", "warning"}
+_NOT_CURVES = {"stage", "step", "time", "epoch", "warning", *(PREFIX + key for key in Work.__dataclass_fields__)}
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def build(run: str | Path) -> Path:
         *extensions,
         *_curves(rows),
         *_times(folder),
+        *_efficiency(folder, rows),
         *_samples(folder),
         *_origin(folder),
     ]
@@ -238,6 +241,19 @@ def _times(run: RunFolder) -> list[Section]:
     share = 100 * seconds[names[0]] / total if total else 0.0
     longest = f"{names[0]} takes {share:.0f} % of {plots.number(round(total, 1))} s"
     return [Section("Time", figure("Seconds per stage", chart, f"{longest}. Stages inside one another count in each."))]
+
+
+def _efficiency(run: RunFolder, rows: Sequence[dict[str, Any]]) -> list[Section]:
+    """How near fits and stages came to what their work must cost (`launch.counters`)."""
+    machine = _facts(run, "artifacts/machine.json")
+    fits = {name.removeprefix("work-"): facts for name, facts in read_artifacts(run, "work-").items()}
+    tables = [(FIT_HEADER, fit_rows(rows, fits, machine)), (STAGE_HEADER, stage_rows(run.timings(), machine))]
+    found = "".join(table(header, body) for header, body in tables if body)
+    if not found:
+        return []
+    device, speed = escape(str(machine.get("device"))), plots.number(round(machine.get("matmul_flops", 0) / 1e9, 1))
+    note = f"The limit: needed FLOPs at {speed} GFLOP/s, the speed of a large matrix product measured on {device}."
+    return [Section("Distance to the limit", f'<p class="quiet">{note}</p>{found}')]
 
 
 def _samples(run: RunFolder) -> list[Section]:

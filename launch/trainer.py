@@ -26,6 +26,7 @@ from transformers import TrainingArguments
 from launch import checkpoint, runtime, sharding
 from launch.callbacks import Interrupted, StopSignals
 from launch.contracts import Objective
+from launch.counters import record_fit
 from launch.errors import CheckpointError, ConfigError, DataError, LaunchError
 from launch.loop import ObjectiveModule, Trainer
 from launch.models import apply_lora
@@ -156,6 +157,7 @@ def fit(
         metrics = _last_metrics(trainer)
         final = folder / checkpoint.FINAL
         trainer.write_folder(final, training=False, note={"steps": trainer.state.global_step, "metrics": metrics})
+        record_fit(run, name, learner, options, args.world_size)
         asked = max(runtime.gather(signals.received))
         if asked:  # too late for this fit, but not for what comes after it
             raise Interrupted(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from align.selfplay.objective import SelfPlayObjective, examples, objective_scale
 from align.selfplay.pairs import PairDataset
 from launch.generate.sampling import stable_hash
+from launch.logprob import Layout
 from launch.rendering import Renderer
 from launch.runfolder import RunFolder
 
@@ -26,8 +27,9 @@ def fit_policy(
     run: RunFolder,
     name: str,
     t: int,
+    layout: Layout = "shared",
 ) -> Path:
-    """Regress `model` on one round's rows; returns the folder of the result."""
+    """Regress `model` on one round's rows; returns the folder of the result. `layout`: see `SelfPlayObjective`."""
     from launch.trainer import fit
 
     renderer = Renderer(tokenizer, config.max_length, cut="prompt_left", end="keep")
@@ -42,7 +44,7 @@ def fit_policy(
         start=magnet,
     )
     k = len(dataset.rows[0]["responses"])
-    objective = SelfPlayObjective(objective_scale(config.loss, config.mode, k), tokenizer.pad_token_id)
+    objective = SelfPlayObjective(objective_scale(config.loss, config.mode, k), tokenizer.pad_token_id, layout=layout)
     result = fit(
         model,
         objective,

@@ -44,8 +44,9 @@ import torch
 from align.selfplay.pairs import LossName, check_mode
 from align.selfplay.winrate import TARGET_CLAMP
 from launch.contracts import Completion, Loss
+from launch.counters import Work, work_metrics
 from launch.errors import ConfigError, DataError
-from launch.logprob import completion_logprobs
+from launch.logprob import Layout, Targets, completion_logprobs, completion_logprobs_packed, layout_for, pack_answers
 from launch.rendering import Renderer, pad
 
 Tensor = torch.Tensor
@@ -128,45 +129,66 @@ class SelfPlayObjective:
     Args:
         scale: weight of one prompt's squared error sum: 1/2 for soft pairs, 1 for hard ones, 1/K for all_k.
         pad_id: any token id; it is masked.
+        chunk: positions whose logits exist at once; 0: by memory (`launch.logprob.LOGIT_BYTES`).
+        layout: "shared" reads a prompt once for its answers. "padded", one row an answer, is the twin to read and to
+            test against, and what `launch.logprob.layout_for` picks for architectures that cannot be packed.
     """
 
-    def __init__(self, scale: float, pad_id: int = 0, chunk: int = 1024) -> None:
-        self.scale, self.pad_id, self.chunk = scale, pad_id, chunk
+    def __init__(self, scale: float, pad_id: int = 0, chunk: int = 0, layout: Layout = "shared") -> None:
+        self.scale, self.pad_id, self.chunk, self.layout = scale, pad_id, chunk, layout
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Flatten the answers of all prompts into one batch; ``"count"`` is the number of prompts."""
-        ids, mask = pad([row for example in examples for row in example["ids"]], self.pad_id)
-        starts = torch.tensor([n for example in examples for n in example["prompt_lengths"]])
-        return {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "completion_mask": mask & (torch.arange(ids.shape[1]) >= starts[:, None]),
+        """The answers of all prompts as one batch; ``"count"`` is the number of prompts."""
+        batch = self.encode(
+            [ids for example in examples for ids in example["ids"]],
+            [n for example in examples for n in example["prompt_lengths"]],
+        )
+        return batch | {
             "targets": torch.tensor([t for example in examples for t in example["targets"]], dtype=torch.float32),
             "reference": torch.tensor([r for example in examples for r in example["reference"]], dtype=torch.float32),
             "count": float(len(examples)),
-            "tokens": float(mask.sum()),
         }
+
+    def encode(self, sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int]) -> dict[str, Any]:
+        """What `logprobs` reads, for answers given as prompt and answer ids in one list."""
+        if self.layout == "padded":
+            ids, mask = pad(sequences, self.pad_id)
+            starts = torch.tensor(prompt_lengths)
+            completion = mask & (torch.arange(ids.shape[1]) >= starts[:, None])
+            return {
+                "input_ids": ids,
+                "attention_mask": mask,
+                "completion_mask": completion,
+                **Work.padded(mask, completion).facts(),
+            }
+        packed, targets = pack_answers(sequences, prompt_lengths, self.pad_id, self.layout == "shared")
+        return {**packed.tensors(), **targets._asdict(), **Work.packed(packed, len(targets.token)).facts()}
+
+    def logprobs(self, model: torch.nn.Module, batch: Mapping[str, Any], answers: int) -> Tensor:
+        """log p of each answer of an `encode`d batch, summed over its tokens, nats: float32 [answers]."""
+        if self.layout == "padded":
+            masks = (batch["attention_mask"], batch["completion_mask"])
+            return completion_logprobs(model, batch["input_ids"], *masks, chunk=self.chunk)
+        packed = {key: batch[key] for key in ("input_ids", "position_ids", "tree", "branch")}
+        targets = Targets(batch["source"], batch["token"], batch["answer"])
+        return completion_logprobs_packed(model, **packed, targets=targets, answers=answers, chunk=self.chunk)
 
     def loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> Loss:
         """Sum over prompts of scale * sum_k (a_k - target_k)^2."""
-        logps = completion_logprobs(
-            model, batch["input_ids"], batch["attention_mask"], batch["completion_mask"], chunk=self.chunk
-        )
-        a = logps - batch["reference"]  # [N], N = answers of all prompts
-        error = a - batch["targets"]
-        total = self.scale * (error**2).sum()
+        target = batch["targets"]
+        a = self.logprobs(model, batch, len(target)) - batch["reference"]  # [N], N = answers of all prompts
+        total = self.scale * ((a - target) ** 2).sum()
         with torch.no_grad():
             n = batch["count"]
             per = n / len(a)  # sums over answers, given as sums over prompts: the trainer divides by prompts
-            target = batch["targets"]
             metrics: dict[str, Any] = {
                 "log_ratio": a.sum() * per,
                 "log_ratio_abs": a.abs().sum() * per,
                 "target_abs": target.abs().sum() * per,
                 "agreement": ((a * target) > 0).float().sum() * per,
-                "answer_tokens": batch["completion_mask"].sum() * per,
+                "answer_tokens": batch["work_head"] * per,
             }
-        return Loss(total, n, metrics)
+        return Loss(total, n, metrics | work_metrics(batch))
 
 
 def objective_scale(loss: LossName, mode: str, k: int) -> float:
@@ -197,33 +219,30 @@ def reference_logprobs(
     rows: Sequence[Mapping[str, Any]],
     renderer: Renderer,
     batch_size: int = 8,
-    chunk: int = 1024,
+    chunk: int = 0,
+    layout: Layout | None = None,
 ) -> list[list[float]]:
     """log p(y_k | x) of every row's K answers under `model`, summed over tokens, nats; model unchanged.
 
     Computed once per (policy, dataset) and stored: training then needs no second model in memory. Rows go through in
-    batches of `batch_size` prompts; values do not depend on it beyond float32 rounding.
+    batches of `batch_size` prompts; values depend neither on it nor on `layout` (None: the fastest that is exact)
+    beyond float32 rounding.
     """
     training = model.training
     model.eval()
     device = next(model.parameters()).device
-    objective = SelfPlayObjective(1.0, chunk=chunk)
+    objective = SelfPlayObjective(1.0, chunk=chunk, layout=layout or layout_for(model)[0])
     out: list[list[float]] = []
     with torch.no_grad():
         for start in range(0, len(rows), batch_size):
             part = [encode_row(row, renderer) for row in rows[start : start + batch_size]]
-            blank = [[0.0] * len(ids) for ids, _ in part]
-            batch = objective.collate(
-                [
-                    {"ids": ids, "prompt_lengths": lengths, "targets": zero, "reference": zero}
-                    for (ids, lengths), zero in zip(part, blank, strict=True)
-                ]
-            )
-            ids, mask, answers = (batch[key].to(device) for key in ("input_ids", "attention_mask", "completion_mask"))
-            values = completion_logprobs(model, ids, mask, answers, chunk=chunk).tolist()
-            for sequences, _ in part:
-                out.append(values[: len(sequences)])
-                values = values[len(sequences) :]
+            sequences = [ids for answers, _ in part for ids in answers]
+            batch = objective.encode(sequences, [n for _, lengths in part for n in lengths])
+            moved = {key: x.to(device) if isinstance(x, torch.Tensor) else x for key, x in batch.items()}
+            values = objective.logprobs(model, moved, len(sequences)).tolist()
+            for answers, _ in part:
+                out.append(values[: len(answers)])
+                values = values[len(answers) :]
     model.train(training)
     return out
 

@@ -83,6 +83,11 @@ class Config:
     """Prompts per forward of the hf generator."""
     reference_batch: int = 8
     """Prompts (K answers each) per forward of the reference pass."""
+    reference_cache: str = ""
+    """Folder of reference log-probabilities that runs share: another method on the same samples makes none."""
+    layout: Literal["auto", "padded"] = "auto"
+    """auto: a prompt goes through the policy once for all its answers, where its architecture allows. padded: once for
+    each, in rows of one length; the same numbers, slower."""
     eval_prompts: str = ""
     """Held-out prompts, written as `prompts`; empty: policies are not compared after the rounds."""
     eval_samples: int = 5
@@ -384,5 +389,6 @@ def train_policy(
     reference = stages.reference("reference", frozen, dataset)
     magnet = stages.reference("start", str(start or frozen), dataset) if anchor else None
     model, tokenizer = stages.model(str(policy))
+    layout = stages.layout(model)
     name = f"policy-{content_hash(key)[:8]}"
-    return fit_policy(model, tokenizer, dataset, reference, magnet, config, run, name, dataset.t)
+    return fit_policy(model, tokenizer, dataset, reference, magnet, config, run, name, dataset.t, layout)

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -24,16 +24,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from align.selfplay.dealing import collect, ending_together
 from align.selfplay.fitting import fit_policy, save_merged
 from align.selfplay.inputs import Judge, policy_identity
 from align.selfplay.objective import reference_logprobs
 from align.selfplay.pairs import PairDataset, build_pairs
+from align.selfplay.reference import ReferenceCache, rows_key
 from align.selfplay.schedule import coefficients, mixed_scores
 from launch import runtime
 from launch.contracts import Completion, Generator, Prompt
+from launch.counters import NO_WORK, Cost, Work, cost_of, passes_of, record_machine, watch
 from launch.errors import ConfigError
+from launch.estimate import model_shape
 from launch.generate.chunks import completion_from_json, completion_to_json, generate_chunks
 from launch.generate.sampling import stable_hash
+from launch.logprob import Layout, layout_for
 from launch.rendering import Renderer
 from launch.runfolder import RunFolder, Stage, content_hash, file_hash, write_rows
 from launch.runtime import own_device
@@ -41,6 +46,7 @@ from launch.runtime import own_device
 if TYPE_CHECKING:
     from align.selfplay.rounds import Config
 
+log = logging.getLogger(__name__)
 Samples = list[list[Completion]]
 
 
@@ -59,6 +65,8 @@ class Stages:
         self._model: tuple[str, Any, Any] | None = None  # path, model, tokenizer
         self._engine: Any = None
         self._engine_of = ""
+        self._told: set[str] = set()
+        record_machine(run)
 
     # ---------------------------------------------------------------- generate
 
@@ -77,14 +85,14 @@ class Stages:
         }
         stage = self.run.stage(f"{name}-generate", key)
         if not self._done(stage):
-            with self.run.timing(f"{name} generate"):
+            with self.run.timing(f"{name} generate") as facts:
                 # An engine of its own serves all ranks' prompts from the main process.
                 ranks = runtime.world_size() if c.generator == "hf" else 1
                 chunks = list(range(-(-len(prompts) // c.chunk)))[runtime.rank() :: ranks]
                 mine = [p for i in chunks for p in prompts[i * c.chunk : (i + 1) * c.chunk]]
                 mine = mine if runtime.rank() < ranks else []
                 store = stage.scratch() / f"rank-{runtime.rank()}-of-{ranks}"
-                with _ending_together(stage.scratch()):
+                with ending_together(stage.scratch()):
                     found: Samples = []
                     if mine:
                         found = generate_chunks(
@@ -96,7 +104,9 @@ class Stages:
                             lambda i: stable_hash(c.run.seed, name, chunks[i]),
                             store,
                         )
-                samples = _collect(runtime.gather(found), c.chunk, ranks)
+                samples = collect(runtime.gather(found), c.chunk, ranks)
+                work = [Work.needed(len(row[0].prompt_ids), [len(x.token_ids) for x in row]) for row in samples]
+                facts |= self._work(policy, work)
                 rows = [{"completions": [completion_to_json(x) for x in row]} for row in samples]
                 self._write(stage, lambda folder: write_rows(folder / "completions.jsonl", rows))
         read = [[completion_from_json(x) for x in row["completions"]] for row in stage.read_rows("completions")]
@@ -140,14 +150,17 @@ class Stages:
         stage = self.run.stage(f"{name}-score", {"responses": key, "judge": judge.identity})
         if not self._done(stage):
             self.free_engine()
-            with self.run.timing(f"{name} score"):
+            with self.run.timing(f"{name} score") as facts, _columns(judge.scorer) as columns:
                 groups = [(p, [c.text for c in row]) for p, row in zip(prompts, samples, strict=True)]
                 step = self.config.chunk
                 batches = [groups[i : i + step] for i in range(0, len(groups), step)]
                 mine = [
                     pair for batch in batches[runtime.rank() :: runtime.world_size()] for pair in judge.parts(batch)
                 ]
-                parts = _collect(runtime.gather(mine), step, runtime.world_size())
+                parts = collect(runtime.gather(mine), step, runtime.world_size())
+                if columns:
+                    seen = sum(sum(part) for part in runtime.gather(columns))
+                    facts |= {"tokens": seen, "flops": 2.0 * cost_of(judge.scorer).body * seen}
                 T, C = (np.stack([pair[i] for pair in parts]) for i in (0, 1))
 
                 def write(folder: Path) -> None:
@@ -187,24 +200,36 @@ class Stages:
     def reference(self, name: str, policy: str, dataset: PairDataset) -> list[list[float]]:
         """log p of every row's K answers under `policy`, summed, nats."""
         c = self.config
-        key = {
-            "rows": dataset.hash,
+        made_by = {
             "policy": policy_identity(policy),
             "max_length": c.max_length,
+            "cut": "prompt_left",
             "precision": c.train.precision,
         }
-        stage = self.run.stage(f"{name}-reference", key)
+        stage = self.run.stage(f"{name}-reference", {"tokens": rows_key(dataset.rows), **made_by})
         if not self._done(stage):
-            with self.run.timing(f"{name} reference"):
-                model, tokenizer = self.model(policy)
-                step = c.reference_batch
-                rows = list(dataset)
-                batches = [rows[i : i + step] for i in range(0, len(rows), step)]
-                mine = [row for batch in batches[runtime.rank() :: runtime.world_size()] for row in batch]
-                with _autocast(model, c.train.precision):
-                    values = reference_logprobs(model, mine, self.renderer(tokenizer), step)
-                together = _collect(runtime.gather(values), step, runtime.world_size())
-                out = [{"logprobs": row} for row in together]
+            with self.run.timing(f"{name} reference") as facts:
+                cache = ReferenceCache(c.reference_cache, made_by) if c.reference_cache else None
+                values = runtime.broadcast(cache.find(dataset.rows) if cache else [None] * len(dataset))
+                unknown = [i for i, found in enumerate(values) if found is None]
+                rows = [dataset[i] for i in unknown]
+                if rows:
+                    step = c.reference_batch
+                    batches = [rows[i : i + step] for i in range(0, len(rows), step)]
+                    mine = [row for batch in batches[runtime.rank() :: runtime.world_size()] for row in batch]
+                    model, tokenizer = self.model(policy)
+                    layout = self.layout(model)
+                    with _autocast(model, c.train.precision):
+                        made = reference_logprobs(model, mine, self.renderer(tokenizer), step, layout=layout)
+                    together = collect(runtime.gather(made), step, runtime.world_size())
+                    for i, found in zip(unknown, together, strict=True):
+                        values[i] = found
+                    if cache and runtime.is_main():
+                        cache.keep(rows, together)
+                facts |= self._work(policy, [_row_work(row, None) for row in rows]) | {
+                    "known": len(dataset) - len(rows)
+                }
+                out = [{"logprobs": row} for row in values]
                 self._write(stage, lambda folder: write_rows(folder / "reference.jsonl", out))
         return [row["logprobs"] for row in stage.read_rows("reference")]
 
@@ -220,10 +245,17 @@ class Stages:
             if c.anchor:
                 magnet = self.reference(f"round-{t}-start", start, dataset) if start != policy else reference
             name = f"round-{t}-{content_hash(key)[:8]}"
-            with self.run.timing(f"round-{t} train"):
+            with self.run.timing(f"round-{t} train") as facts:
                 model, tokenizer = self.model(policy)
-                folder = fit_policy(model, tokenizer, dataset, reference, magnet, c, self.run, name, t)
-            self._model = None  # the next round loads what was saved, as a continued run does
+                layout = self.layout(model)
+                folder = fit_policy(model, tokenizer, dataset, reference, magnet, c, self.run, name, t, layout)
+                answers = None if c.mode == "all_k" else 2
+                passes = passes_of(c.train) * c.train.epochs
+                facts |= self._work(policy, [_row_work(row, answers) for row in dataset], passes)
+            self._model = None
+            if c.train.lora is None and c.train.quantization == "none":
+                model.zero_grad(set_to_none=True)
+                self._model = (str(folder), model, tokenizer)  # what was saved, bit for bit: the next round reads it
 
             def write(out: Path) -> None:
                 if c.train.lora is None:
@@ -271,6 +303,26 @@ class Stages:
             self._model = (policy, model, load_tokenizer(policy))
         return self._model[1], self._model[2]
 
+    def layout(self, model: Any) -> Layout:
+        """How `model` reads rows; says once why, where it is not the fastest way."""
+        if self.config.layout == "padded":
+            return "padded"
+        found, reason = layout_for(model)
+        if reason is not None and reason not in self._told:
+            self._told.add(reason)
+            log.warning("prompts are read once per answer: %s", reason)
+        return found
+
+    def _work(self, policy: str, parts: Sequence[Work], passes: float = 1.0) -> dict[str, float]:
+        """``tokens`` and ``flops`` that a stage needs at least, for its row of timings."""
+        shape = model_shape(policy) if Path(policy).is_dir() else None
+        work = sum(parts, NO_WORK)
+        if shape is None:
+            return {"tokens": work.tokens}
+        head = shape.vocabulary * shape.width
+        cost = Cost(shape.matmul_parameters(head=False), shape.layers * shape.attention, head)
+        return {"tokens": work.tokens, "flops": cost.flops(work, passes)}
+
     def free_engine(self) -> None:
         """End the vLLM engine where it shares a GPU with what follows; on CPU it stays and takes new weights."""
         if self._engine is not None and own_device() is not None:
@@ -302,35 +354,21 @@ _FREE = {"processes", "save_steps", "keep_checkpoints", "log_steps", "eval_steps
 """Training options that do not change the weights."""
 
 
+def _row_work(row: Mapping[str, Any], answers: int | None) -> Work:
+    """What a row's answers need: all K, or only the `answers` = 2 that are trained on."""
+    which = range(len(row["response_ids"])) if answers is None else row["index"]
+    return Work.needed(len(row["prompt_ids"]), [len(row["response_ids"][k]) for k in which])
+
+
 @contextmanager
-def _ending_together(folder: Path, every: float = 0.5) -> Iterator[None]:
-    """Leave the block when every rank has left it, successful or not; marks are kept in `folder`.
-
-    A collective would do, were it not that process groups give up after 30 minutes and an engine of the main process
-    may sample for hours. A rank that is killed leaves no mark: its launcher ends the others, as it always does.
-    """
-    marks = [folder / f"ended-{rank}" for rank in range(runtime.world_size())]
-    marks[runtime.rank()].unlink(missing_ok=True)  # of an earlier try
-    runtime.barrier()
-    try:
-        yield
-    finally:
-        marks[runtime.rank()].touch()
-    while not all(mark.exists() for mark in marks):
-        time.sleep(every)
-
-
-def _collect(by_rank: Sequence[Sequence[Any]], chunk: int, ranks: int) -> list[Any]:
-    """Undo the dealing: chunk i is the (i // ranks)-th of rank i % ranks."""
-    total = sum(len(part) for part in by_rank)
-    out: list[Any] = []
-    i = 0
-    while len(out) < total:
-        part = by_rank[i % ranks]
-        start = i // ranks * chunk
-        out += part[start : start + chunk]
-        i += 1
-    return out
+def _columns(scorer: Any) -> Iterator[list[int]]:
+    """Columns that go through a scorer's backbone inside; stays empty for a scorer that has none."""
+    backbone = getattr(scorer, "backbone", None)
+    if backbone is None or not hasattr(backbone, "register_forward_pre_hook"):
+        yield []
+        return
+    with watch(backbone) as seen:
+        yield seen
 
 
 def _clear_device() -> None:
