@@ -2,10 +2,10 @@
 
 | kernel | takes | what goes silently wrong otherwise |
 |---|---|---|
-| sdpa | bool [B, 1, N, N], true where a token may look | Gemma-2: plain SDPA drops its soft-capping, so it is refused |
+| sdpa | bool [B, 1, N, N], true where a token may look | it drops Gemma-2's soft-capping, which is refused |
 | eager | floats [B, 1, N, N], 0 or the dtype's minimum | a bool mask is added as 0 and 1 |
 | flex_attention | a BlockMask of the rule itself | |
-| flash_attention_2 | no mask: positions that start again mark whole sequences | a branch would not see its trunk: refused |
+| flash_attention_2 | no mask: positions that start again mark sequences | a branch would not see its trunk: refused |
 
 Sliding windows count positions, not columns: a branch that lies far behind its trunk still sees the trunk's end. Hybrid
 decoders (Qwen, Gemma-2 and 3) take one mask for each type of layer.
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from launch import segments
 from launch.errors import LaunchError
 from launch.models import attention_for
 
@@ -48,9 +49,19 @@ def unservable(config_or_model: Any, shared: bool = True) -> str | None:
     return None
 
 
-def kernel_of(config: Any) -> str:
+def check(backbone: Any, branch: torch.Tensor) -> None:
+    """Raise LaunchError if `unservable` has something against these rows in this backbone."""
+    shared = kernel_of(backbone) != "flash_attention_2" or bool((branch > 1).any())
+    reason = unservable(backbone, shared)
+    if reason is not None:
+        raise LaunchError(f"cannot pack: {reason}")
+
+
+def kernel_of(config_or_model: Any) -> str:
     """The attention kernel of a config; one that names none gets what `launch.models` would load it with."""
-    return getattr(config, "_attn_implementation", None) or attention_for(config) or "sdpa"
+    config = _text_config(config_or_model)
+    kernel = getattr(config, "_attn_implementation", None) or attention_for(config) or "sdpa"
+    return "sdpa" if kernel == segments.KERNEL else kernel
 
 
 def windows(config: Any) -> dict[str, int | None]:
@@ -98,34 +109,18 @@ def block_mask(position_ids: torch.Tensor, tree: torch.Tensor, branch: torch.Ten
     )
 
 
-def attention_inputs(
-    backbone: Any, input_ids: torch.Tensor, position_ids: torch.Tensor, tree: torch.Tensor, branch: torch.Tensor
-) -> dict[str, Any]:
-    """What a decoder's forward takes beside ids and positions: {"attention_mask": …}.
-
-    Raises:
-        LaunchError: `unservable` has something against it.
-    """
-    config = _text_config(backbone)
-    kernel = kernel_of(config)
-    shared = kernel != "flash_attention_2" or bool((branch > 1).any())
-    reason = unservable(config, shared)
-    if reason is not None:
-        raise LaunchError(f"cannot pack: {reason}")
-    dtype = backbone.get_input_embeddings().weight.dtype
+def of_kernel(backbone: Any, position_ids: torch.Tensor, tree: torch.Tensor, branch: torch.Tensor) -> Any:
+    """What a decoder takes as `attention_mask`: one mask, or a dict of them by type of layer."""
+    config, kernel = _text_config(backbone), kernel_of(backbone)
 
     def made(window: int | None) -> Any:
-        if kernel == "flash_attention_2":
-            return None
         if kernel == "flex_attention":
             return block_mask(position_ids, tree, branch, window)
         mask = allowed(position_ids, tree, branch, window)
-        return mask if kernel == "sdpa" else additive(mask, dtype)
+        return mask if kernel == "sdpa" else additive(mask, backbone.get_input_embeddings().weight.dtype)
 
-    sizes = windows(config)
-    if config.model_type in _ONE_MASK:
-        return {"attention_mask": made(sizes["every"])}
-    return {"attention_mask": {kind: made(size) for kind, size in sizes.items()}}
+    masks = {kind: made(window) for kind, window in windows(config).items()}
+    return masks["every"] if config.model_type in _ONE_MASK else masks
 
 
 def _text_config(config_or_model: Any) -> Any:

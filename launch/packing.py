@@ -14,7 +14,8 @@ tokens become (P + sum R).
     hidden = hidden_states(backbone, **packed.tensors())            # [B, N, H]
     last = [hidden[row, end - 1] for row, spans in zip(packed.rows, packed.branch_spans) for _, end in spans]
 
-`launch.masks` turns the rule into what each attention kernel takes. Left out: caches (`align.preference.session`
+`launch.segments` computes it without a mask under sdpa, the default kernel; `launch.masks` writes it as the mask that
+any other kernel takes. Left out: caches (`align.preference.session`
 keeps one for answers that come later) and bidirectional backbones, whose prompt depends on its answer.
 """
 
@@ -154,8 +155,10 @@ def hidden_states(
     position_ids: torch.Tensor,
     tree: torch.Tensor,
     branch: torch.Tensor,
+    read: torch.Tensor | None = None,
+    by_segment: bool = True,
 ) -> torch.Tensor:
-    """Run a decoder without head over packed rows, under the mask that its attention kernel takes.
+    """Run a decoder without head over packed rows, in the way that its attention kernel takes.
 
     Args:
         backbone: a decoder of transformers that `unservable` has nothing against, with or without adapters on it.
@@ -163,17 +166,36 @@ def hidden_states(
         position_ids: int64 [B, N].
         tree: int [B, N], -1 at padding.
         branch: int [B, N], 0 in trunks.
+        read: int64 [m], places in the flattened rows (row * N + column) of the only states that will be read, which
+            saves work in the last layer where the kernel allows; None: all of them.
+        by_segment: False computes sdpa under the dense mask too (the readable twin).
 
     Returns:
-        Last hidden states [B, N, H] in the backbone's dtype; meaningless at padding.
+        Last hidden states [B, N, H] in the backbone's dtype; meaningless at padding and outside of `read`.
 
     Raises:
         LaunchError: the backbone cannot be packed, or its kernel cannot share.
     """
-    from launch.masks import attention_inputs
+    from launch import masks, segments
 
-    extra = attention_inputs(backbone, input_ids, position_ids, tree, branch)
-    return backbone(input_ids=input_ids, position_ids=position_ids, use_cache=False, **extra).last_hidden_state
+    masks.check(backbone, branch)
+    kernel = masks.kernel_of(backbone)
+    if kernel == "sdpa" and by_segment:
+        made = segments.Segments.of(tree, branch)
+        if read is not None:
+            made.reading(read)
+        return segments.hidden_states(backbone, input_ids, position_ids, made)
+    if kernel == "flash_attention_2":  # reads the limits of whole sequences off one row of positions
+        real = tree.reshape(-1) >= 0
+        ids, at = input_ids.reshape(1, -1)[:, real], position_ids.reshape(1, -1)[:, real]
+        found = backbone(input_ids=ids, position_ids=at, use_cache=False).last_hidden_state[0]
+        rows = found.new_zeros(input_ids.numel(), found.shape[-1])
+        rows[real] = found
+        return rows.reshape(*input_ids.shape, -1)
+    mask = masks.of_kernel(backbone, position_ids, tree, branch)
+    return backbone(
+        input_ids=input_ids, position_ids=position_ids, attention_mask=mask, use_cache=False
+    ).last_hidden_state
 
 
 def unservable(config_or_model: Any, shared: bool = True) -> str | None:
@@ -194,7 +216,7 @@ def counters(packed: Packed) -> dict[str, int]:
     Returns:
         tokens_real, tokens_padded (columns of padding), tokens_shared (trunk tokens that were not repeated), pairs (of
         a query and a key it may see, sliding windows not counted), row_pairs (all pairs of the rows, what a dense mask
-        computes); kfold_tokens_real, kfold_tokens_padded and kfold_pairs: of one row per answer, as long as the longest.
+        computes); kfold_tokens_real, kfold_tokens_padded, kfold_pairs: of one row per answer, as long as the longest.
     """
     real = int((packed.tree >= 0).sum())
     rows, columns = packed.tree.shape

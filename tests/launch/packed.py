@@ -77,11 +77,11 @@ def states_alone(model: Any, trees: list[Tree]) -> tuple[list[list[torch.Tensor]
 
 
 def states_packed(
-    model: Any, trees: list[Tree], row_tokens: int = 0
+    model: Any, trees: list[Tree], row_tokens: int = 0, **how: Any
 ) -> tuple[list[list[torch.Tensor]], dict[str, torch.Tensor]]:
     """The same from packed rows."""
     packed = pack(trees, row_tokens=row_tokens)
-    hidden = hidden_states(model, **packed.tensors())
+    hidden = hidden_states(model, **packed.tensors(), **how)
     states = [
         [hidden[row, start:end] for start, end in spans]
         for row, spans in zip(packed.rows, packed.branch_spans, strict=True)

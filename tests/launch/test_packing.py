@@ -1,4 +1,4 @@
-"""Packed rows: every branch gets the states of its own sequence run alone, with all gradients, whatever shares its row."""
+"""Packed rows: every branch gets the states of its own sequence run alone, and all gradients, whatever is beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from launch.errors import DataError
 from launch.packing import Tree, counters, hidden_states, pack, tree_of
 from tests.launch.packed import assert_same_gradients, backbone_of, random_trees, states_alone, states_packed
-
 
 # ---------------------------------------------------------------- trees and rows
 
