@@ -109,7 +109,8 @@ def packed_token_logprobs(
     """log p of every target and, if asked, the entropy there, nats: float32 [M] each. See `token_logprobs`."""
     from launch.packing import hidden_states
 
-    hidden = hidden_states(causal_lm(model).base_model, input_ids, position_ids, tree, branch)  # [B, N, D]
+    body = causal_lm(model).base_model
+    hidden = hidden_states(body, input_ids, position_ids, tree, branch, read=targets.source)  # [B, N, D]
     states = hidden.flatten(0, 1)[targets.source]  # [M, D]
     return token_logprobs(model, states, targets.token, temperature=temperature, entropy=entropy, chunk=chunk)
 
