@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip install -q
 demo: $(STAMP)  ## train a preference model and align a tiny policy with it, from scratch
 	$(BIN)/arbiter run configs/align/demo.yaml
 
+# Two workers of one thread each: a file's tests stay together, so that each server and engine is started once.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

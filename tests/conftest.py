@@ -30,13 +30,11 @@ DESELECTED = pytest.StashKey[dict[str, int]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what cannot run here. ARBITER_REQUIRE_DATA=1 makes a missing data folder an error instead."""
+    """Deselect what cannot run here."""
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker("data")
     have_data = DATA.is_dir()
-    if not have_data and os.environ.get("ARBITER_REQUIRE_DATA") == "1":
-        raise pytest.UsageError(f"ARBITER_REQUIRE_DATA=1 but there is no folder {DATA}; set ARBITER_DATA to it")
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     have_gpu = bool(gpu_items) and _have_gpu()
     lacking = {
@@ -50,6 +48,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=list(dropped))
         items[:] = [item for item in items if item not in dropped]
+
+
+class _Workers:
+    """Under pytest-xdist the workers collect and the controller reports; every worker deselects the same tests."""
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["deselected"] = session.config.stash.get(DESELECTED, {})
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        node.config.stash[DESELECTED] = getattr(node, "workeroutput", {}).get("deselected", {})
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """ARBITER_REQUIRE_DATA=1 makes a missing data folder an error."""
+    if not DATA.is_dir() and os.environ.get("ARBITER_REQUIRE_DATA") == "1":
+        raise pytest.UsageError(f"ARBITER_REQUIRE_DATA=1 but there is no folder {DATA}; set ARBITER_DATA to it")
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(_Workers())
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
