@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 KINDS = ("bt", "gpm", "hrc")
 WIDTH = 100
 """Columns of the printed tables."""
+ANCHOR = "+anchor"
 UPDATES = {"sppo": 0.0, "dsppo": 1.0}
 """lambda of `align.selfplay.schedule`: SPPO plays the whole game from the start, DSPPO the ranking first."""
 
@@ -45,7 +46,7 @@ class ModelOptions:
     """Temperature of the scores. At the papers' 0.1 the same weights begin ten times too sharp."""
     train: TrainOptions = field(
         default_factory=lambda: TrainOptions(
-            learning_rate=1e-3, warmup_ratio=0.05, batch_size=16, max_steps=800, save_steps=200
+            learning_rate=1e-3, warmup_ratio=0.05, batch_size=16, max_steps=1600, save_steps=400
         )
     )
 
@@ -59,8 +60,8 @@ class PlayOptions:
     """K, answers per prompt."""
     beta: float = 0.125
     """1/eta. The papers' 0.001 ruins a model of this size."""
-    anchor: float = 0.0
-    """Pull toward the start, in [0, 1); see `align.selfplay.objective`."""
+    anchor: float = 0.5
+    """Pull toward the start, in [0, 1), of the methods that end in +anchor; see `align.selfplay.objective`."""
     prompts: int = 0
     """Prompts per round, 0: all training prompts."""
     train: TrainOptions = field(
@@ -76,8 +77,10 @@ class Config:
 
     world: str = "styles"
     """An entry point of group ``arbiter.worlds``."""
-    methods: list[str] = field(default_factory=lambda: ["bt+sppo", "gpm+sppo", "hrc+sppo", "hrc+dsppo"])
-    """PREFERENCE+UPDATE, of bt, gpm, hrc and sppo, dsppo."""
+    methods: list[str] = field(
+        default_factory=lambda: ["bt+sppo", "gpm+sppo", "hrc+sppo", "hrc+dsppo", "hrc+dsppo+anchor"]
+    )
+    """PREFERENCE+UPDATE of bt, gpm, hrc and sppo, dsppo; and +anchor, which is ours and not the papers'."""
     base: BaseOptions = field(default_factory=BaseOptions)
     votes: VoteOptions = field(default_factory=VoteOptions)
     preference: ModelOptions = field(default_factory=ModelOptions)
@@ -94,10 +97,12 @@ class Config:
 
     def __post_init__(self) -> None:
         for method in self.methods:
-            kind, _, update = method.partition("+")
+            kind, _, update = method.removesuffix(ANCHOR).partition("+")
             if kind not in KINDS or update not in UPDATES:
                 raise ConfigError(
-                    f"{method!r} is no method; write one of {', '.join(KINDS)} + one of {', '.join(UPDATES)}", "methods"
+                    f"{method!r} is no method; write one of {', '.join(KINDS)} + one of {', '.join(UPDATES)}, and "
+                    f"{ANCHOR} behind it if the policy is to be pulled toward the start",
+                    "methods",
                 )
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ConfigError("name at least one method, and each once", "methods")
@@ -182,6 +187,12 @@ def preference_model(config: Config, kind: str, base: Path, groups: list[dict[st
     return result.folder
 
 
+def update_of(config: Config, method: str) -> tuple[float, float]:
+    """lambda and the anchor's pull of a method."""
+    anchor = config.selfplay.anchor if method.endswith(ANCHOR) else 0.0
+    return UPDATES[method.split("+")[1]], anchor
+
+
 def play(
     config: Config, method: str, base: Path, judge: Path, run: Any
 ) -> tuple[list[str | Path], list[dict[str, Any]]]:
@@ -192,6 +203,7 @@ def play(
     from launch.runfolder import RunFolder
 
     o = config.selfplay
+    lam, anchor = update_of(config, method)
     folder = run.path / "methods" / method.replace("+", "-")
     with run.timing(f"selfplay {method}"):
         rounds.main(
@@ -204,10 +216,10 @@ def play(
                 prompt_split="all",
                 prompts_per_round=o.prompts,
                 sampling=Sampling(max_new_tokens=config.answer_tokens),
-                lam=UPDATES[method.split("+")[1]],
+                lam=lam,
                 mode="all_k",
                 beta=o.beta,
-                anchor=o.anchor,
+                anchor=anchor,
                 max_length=64,
                 chunk=128,
                 generate_batch=64,
@@ -270,11 +282,10 @@ class _Measured:
         """The method's rows 0 … T of ``artifacts/rounds.json``."""
         from align.demo_measure import prediction, worth
 
-        kind, update = method.split("+")
-        o = self.config.selfplay
+        o, (lam, anchor) = self.config.selfplay, update_of(self.config, method)
         predicted = prediction(
-            self.world, *self._parts[kind], start, rounds=o.rounds, eta=1 / o.beta, k=o.samples, lam=UPDATES[update],
-            gamma=o.anchor,
+            self.world, *self._parts[method.split("+")[0]], start, rounds=o.rounds, eta=1 / o.beta, k=o.samples,
+            lam=lam, gamma=anchor,
         )  # fmt: skip
         shares = [start, *(self.shares(policy) for policy in policies)]
         out = []

@@ -110,7 +110,7 @@ def page(data: dict[str, Any]) -> str:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     styles = list(rows[0]["styles"])
     out = [
-        "# The styles world: four methods, held-out prompts",
+        "# The styles world: five methods, held-out prompts",
         "",
         f"Seeds {', '.join(map(str, seeds))}; `{data['command']}`; last commits `{', '.join(data['commits'])}`; "
         f"{data['machine']['system']}, {data['machine']['cores']} cores; "

@@ -85,10 +85,17 @@ def test_demo_is_a_function_of_its_seed(first, cache, tmp_path):
     assert small_run(tmp_path / "again", cache) == found
 
 
-@pytest.mark.parametrize("methods", [["bt"], ["dpo+sppo"], ["bt+sppo", "bt+sppo"], []])
+@pytest.mark.parametrize("methods", [["bt"], ["dpo+sppo"], ["bt+anchor"], ["bt+sppo", "bt+sppo"], []])
 def test_demo_refuses_methods_it_does_not_know(methods):
     with pytest.raises(ConfigError):
         demo.Config(methods=methods)
+
+
+def test_only_methods_that_say_so_are_anchored():
+    config = demo.Config()
+    assert [demo.update_of(config, method) for method in ("hrc+sppo", "hrc+dsppo", "hrc+dsppo+anchor")] == [
+        (0.0, 0.0), (1.0, 0.0), (1.0, 0.5),
+    ]  # fmt: skip
 
 
 def test_worth_is_the_duality_gap_of_the_true_game():
