@@ -7,10 +7,11 @@
 A checkpoint is a plain Hugging Face folder: config.json, model.safetensors, tokenizer files. Its config holds the
 fingerprint of the tokenizer, chat template and length policy that the model was trained with, and tau; a model refuses
 to score under another. States and heads are float32 whatever the backbone's dtype. Scores depend neither on padding
-nor on the other rows of a batch: positions and masks are always passed.
+nor on the other rows of a batch: positions and masks are always passed. A causal backbone reads a prompt once for all
+its answers (`launch.packing`), and `session` keeps it for answers that come later.
 
-Left out: backbones with an own notion of padding (state-space and encoder-decoder models are refused), GPM's
-auxiliary SFT loss (hence no language-model head is kept), and sharing the prompt between a group's answers.
+Left out: backbones with an own notion of padding (state-space and encoder-decoder models are refused), and GPM's
+auxiliary SFT loss (hence no language-model head is kept).
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from align.preference.backbone import backbone_tokenizer, pooling_of, positions_of
-from align.preference.batch import padded, prompt_only, sequences
+from align.preference.batch import Layout, layout_for, prompt_only, sequences
 from align.preference.config import HEADS, Kind, Pooling, PreferenceConfig
+from align.preference.encode import packed_heads, padded_heads
 from align.preference.heads import CyclicHead, Gate, GateHead, RankHead, score_matrix
 from align.preference.score import Scores
+from align.preference.session import Session
 from launch.contracts import Prompt
-from launch.errors import CheckpointError, DataError, RenderingError
+from launch.errors import CheckpointError, RenderingError
 from launch.logprob import positions
 from launch.models import attention_for, load_backbone, load_tokenizer
+from launch.packing import hidden_states
 from launch.rendering import Renderer
 
 
@@ -230,16 +234,49 @@ class PreferenceModel(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         gate_rows: torch.Tensor | None = None,
         gate_positions: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        tree: torch.Tensor | None = None,
+        branch: torch.Tensor | None = None,
+        ends: torch.Tensor | None = None,
+        gates: torch.Tensor | None = None,
         **_: Any,
     ) -> PreferenceOutput:
-        """Heads of N sequences and of the prompts of G groups.
+        """Heads of N sequences and of the prompts of G groups, from padded rows or, if there is `tree`, packed ones.
 
         Args:
-            input_ids: int64 [N, T], padded on either side with any id.
+            input_ids: int64 [N, T], padded on either side with any id; packed: [B, T].
             attention_mask: bool or int [N, T], true at real tokens, which lie together; None: all are real.
             gate_rows: int64 [G], which sequence each group's gate is read from.
             gate_positions: int64 [G], which real token of it, from 0 (mean pooling reads the whole row instead).
+            position_ids: packed: int64 [B, T]; with `tree` and `branch` as in ``launch.packing.Packed``.
+            tree: packed: int [B, T].
+            branch: packed: int [B, T].
+            ends: packed: int64 [N], place in the flattened rows (row * T + column) of each sequence's last token.
+            gates: packed: int64 [G], place of the token that each group's gate is read from.
         """
+        h_x: torch.Tensor | None
+        if tree is not None:
+            assert position_ids is not None and branch is not None and ends is not None
+            read = ends if gates is None else torch.cat((ends, gates))
+            states = hidden_states(self.backbone, input_ids, position_ids, tree, branch, read).flatten(0, 1)
+            h_y, h_x = states[ends].float(), None if gates is None else states[gates].float()
+        else:
+            h_y, h_x = self._padded_states(input_ids, attention_mask, gate_rows, gate_positions)
+        lambda_sq = None
+        if h_x is not None:
+            lambda_sq = self.gate_head(h_x) if self.config.kind != "bt" else h_x.new_zeros(len(h_x), 0)
+        r = self.rank_head(h_y) if self.config.kind != "gpm" else h_y.new_zeros(len(h_y))
+        v = self.cyclic_head(h_y) if self.config.kind != "bt" else h_y.new_zeros(len(h_y), 0)
+        return PreferenceOutput(r=r, v=v, lambda_sq=lambda_sq)
+
+    def _padded_states(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        gate_rows: torch.Tensor | None,
+        gate_positions: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """float32 [N, H] of the sequences and [G, H] of the prompts."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.long()
         extra: dict[str, Any] = {}
         if self._takes_positions:
@@ -253,21 +290,17 @@ class PreferenceModel(PreTrainedModel):
             h_y = hidden[rows, first + mask.sum(-1) - 1].float()  # [N, H]
         else:
             h_y = (hidden.float() * mask[..., None]).sum(1) / mask.sum(-1, keepdim=True)
-        lambda_sq = None
-        if gate_rows is not None:
-            h_x = h_y[gate_rows]
-            if self.config.pooling == "last":
-                assert gate_positions is not None
-                h_x = hidden[gate_rows, first[gate_rows] + gate_positions].float()
-            lambda_sq = self.gate_head(h_x) if self.config.kind != "bt" else h_x.new_zeros(len(h_x), 0)
-        r = self.rank_head(h_y) if self.config.kind != "gpm" else h_y.new_zeros(len(h_y))
-        v = self.cyclic_head(h_y) if self.config.kind != "bt" else h_y.new_zeros(len(h_y), 0)
-        return PreferenceOutput(r=r, v=v, lambda_sq=lambda_sq)
+        if gate_rows is None:
+            return h_y, None
+        if self.config.pooling == "mean":
+            return h_y, h_y[gate_rows]
+        assert gate_positions is not None
+        return h_y, hidden[gate_rows, first[gate_rows] + gate_positions].float()
 
     # ------------------------------------------------------------ from text to scores
 
     def score(self, prompt: Prompt, responses: Sequence[str], batch_size: int = 16) -> Scores:
-        """Judge K >= 1 answers in K sequences (K + 1 with a bidirectional backbone). Equal answers score exactly 0.
+        """Judge K >= 1 answers in one pass over the prompt and K over their own tokens. Equal answers score exactly 0.
 
         Raises:
             DataError: no answers, an answer that is not text, or states that are not finite.
@@ -276,15 +309,23 @@ class PreferenceModel(PreTrainedModel):
         return self.score_many([(prompt, responses)], batch_size)[0]
 
     @torch.no_grad()
-    def score_many(self, groups: Sequence[tuple[Prompt, Sequence[str]]], batch_size: int = 16) -> list[Scores]:
+    def score_many(
+        self, groups: Sequence[tuple[Prompt, Sequence[str]]], batch_size: int = 16, packing: Layout = "shared"
+    ) -> list[Scores]:
         """`score` for several (prompt, answers) groups, in their order.
 
         Args:
             groups: prompts, each with its answers.
-            batch_size: sequences per forward; changes no score.
+            batch_size: sequences per forward; packed, as many tokens as so many sequences of the greatest length here
+                have, a shared prompt counting once. Changes no score.
+            packing: see ``objective.PreferenceObjective``; changes no score.
         """
         plan = sequences(self.renderer, groups, self.config.pooling)  # type: ignore[arg-type]
-        r, v, gates = self._heads(plan.ids, dict(enumerate(plan.gate_rows)), plan.gate_positions, batch_size)
+        layout = layout_for(self.config, packing)
+        if layout == "padded":
+            r, v, gates = padded_heads(self, plan.ids, dict(enumerate(plan.gate_rows)), plan.gate_positions, batch_size)
+        else:
+            r, v, gates = packed_heads(self, plan, batch_size, layout == "shared")
         made = []
         for g, rows in enumerate(plan.answers):
             made.append(self.compare([{"r": r[k], "v": v[k]} for k in rows], gates[g]))
@@ -301,47 +342,22 @@ class PreferenceModel(PreTrainedModel):
             (S_T / tau).numpy(), (S_C / tau).numpy(), tau, r=r.numpy(), vectors=v.numpy(), lambda_sq=weight.numpy()
         )
 
+    def session(self, prompt: Prompt) -> Session:
+        """A prompt read once, to which answers are added one by one: each costs a pass over its own tokens."""
+        return Session(self, prompt)
+
     @torch.no_grad()
     def embed(self, prompt: Prompt, response: str) -> dict[str, Any]:
-        """{"r": float, "v": float32 [2d]} of one answer, to keep and `compare` later."""
+        """{"r": float, "v": float32 [2d]} of one answer, to `compare` later (`session` is cheaper for many)."""
         plan = sequences(self.renderer, [(prompt, [response])], self.config.pooling)  # type: ignore[arg-type]
-        r, v, _ = self._heads(plan.ids[:1], {}, [], 1)
+        r, v, _ = padded_heads(self, plan.ids[:1], {}, [], 1)
         return {"r": float(r[0]), "v": v[0]}
 
     @torch.no_grad()
     def gate(self, prompt: Prompt) -> np.ndarray:
         """lambda^2 of a prompt, float32 [d]: how much each plane of cycles counts there."""
         ids = prompt_only(self.renderer, prompt)
-        return self._heads([ids], {0: 0}, [len(ids) - 1], 1)[2][0]
-
-    def _heads(
-        self, ids: list[list[int]], gates: dict[int, int], at: list[int], batch_size: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """r [N], v [N, 2d] of sequences and lambda^2 [G, d] of gates {g: row}, batched by length, in eval mode."""
-        training = self.training
-        self.eval()
-        r, v = np.zeros(len(ids), np.float32), np.zeros((len(ids), self.config.dims), np.float32)
-        lambda_sq = np.zeros((len(gates), self.config.dims // 2), np.float32)
-        order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
-        gate_of = {row: g for g, row in gates.items()}  # a sequence belongs to one group
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            here = [(gate_of[row], place) for place, row in enumerate(rows) if row in gate_of]
-            tokens, mask = padded([ids[n] for n in rows], self.renderer.tokenizer.pad_token_id or 0)
-            out = self(
-                input_ids=tokens.to(self.device),
-                attention_mask=mask.to(self.device),
-                gate_rows=torch.tensor([row for _, row in here], dtype=torch.long, device=self.device),
-                gate_positions=torch.tensor([at[g] for g, _ in here], dtype=torch.long, device=self.device),
-            )
-            r[rows], v[rows] = out.r.cpu().numpy(), out.v.cpu().numpy()
-            lambda_sq[[g for g, _ in here]] = out.lambda_sq.cpu().numpy()
-        self.train(training)
-        for name, values in (("r", r), ("v", v), ("lambda_sq", lambda_sq)):
-            if not np.isfinite(values).all():
-                bad = int(np.argwhere(~np.isfinite(values))[0][0])
-                raise DataError(f"the model's {name} is not finite in row {bad}; its weights or precision are broken")
-        return r, v, lambda_sq
+        return padded_heads(self, [ids], {0: 0}, [len(ids) - 1], 1)[2][0]
 
 
 def register() -> None:

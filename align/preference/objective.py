@@ -6,7 +6,10 @@ end to end; tau divides the whole score. Here a row is one prompt with K answers
 counts as w equal pairs; the batch's count is the sum of weights, so the mean is over votes, not over prompts.
 
 Left out: margins and tie terms (training pairs are strict), and GPM's optional auxiliary SFT loss (off in HRC; it would
-need the language-model head that is dropped here). The prompt is encoded once per answer, not once per group.
+need the language-model head that is dropped here).
+
+A prompt is encoded once for all its answers, in packed rows without padding (docs/packing.md); `packing` chooses the
+readable twins, which give the same loss and gradients.
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
-from align.preference.batch import padded, sequences
+from align.preference.batch import Layout, Sequences, layout_for, padded, parts, rows_of, sequences
 from align.preference.config import PreferenceConfig
 from align.preference.heads import score_pairs
 from launch.contracts import Loss
 from launch.errors import DataError
 from launch.rendering import Renderer
+
+PADDED = ("input_ids", "attention_mask", "gate_rows", "gate_positions")
+PACKED = ("input_ids", "position_ids", "tree", "branch", "ends", "gates")
+"""What of a batch the model takes, by its layout."""
 
 
 def preference_loss(s: torch.Tensor, weight: torch.Tensor, tau: float) -> torch.Tensor:
@@ -37,19 +44,23 @@ class PreferenceObjective:
     Args:
         renderer: the model's (``model.renderer``).
         config: the model's.
+        packing: "shared" encodes a prompt once for its answers, "packed" once per answer but unpadded, "padded" one
+            row per answer. A backbone that cannot do it gets the nearest that it can (see ``batch.layout_for``).
     """
 
-    def __init__(self, renderer: Renderer, config: PreferenceConfig) -> None:
+    def __init__(self, renderer: Renderer, config: PreferenceConfig, packing: Layout = "shared") -> None:
         self.renderer = renderer
         self.config = config
+        self.layout = layout_for(config, packing)
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Rows of ``data``'s normal form to one batch.
 
         Returns:
-            input_ids int64 and attention_mask bool [N, T]: each different (prompt, answer) once, longest first;
-            gate_rows, gate_positions int64 [G]; winner, loser (rows of N), group (of G) int64 [Q]; weight float32 [Q];
-            count: float, the sum of weights.
+            What the model's forward takes of N sequences, each different (prompt, answer) once: padded, input_ids
+            int64 and attention_mask bool [N, T], longest first, gate_rows and gate_positions int64 [G]; packed, see
+            ``batch.rows_of``. Then winner, loser (of N), group (of G) int64 [Q]; weight float32 [Q]; count: float, the
+            sum of weights.
 
         Raises:
             DataError: a row without answers or with an index, a weight or a pair that means nothing.
@@ -57,27 +68,39 @@ class PreferenceObjective:
         for row in examples:
             check(row)
         plan = sequences(self.renderer, [(row["prompt"], row["responses"]) for row in examples], self.config.pooling)  # type: ignore[arg-type]
-        # Longest first: lengths that lie together pack tightly, and memory peaks in the first batch, not mid-run.
-        order = sorted(range(len(plan.ids)), key=lambda n: -len(plan.ids[n]))
-        place = {n: row for row, n in enumerate(order)}
-        ids, mask = padded([plan.ids[n] for n in order], self.renderer.tokenizer.pad_token_id or 0)
+        inputs, place, gate = self._inputs(plan)
         pairs = [
-            (place[answers[w]], place[answers[b]], group, float(weight))
+            (place[answers[w]], place[answers[b]], gate[group], float(weight))
             for group, (row, answers) in enumerate(zip(examples, plan.answers, strict=True))
             for w, b, weight in zip(row["winners"], row["losers"], row["weights"], strict=True)
         ]
         weight = torch.tensor([p[3] for p in pairs], dtype=torch.float32)
         return {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "gate_rows": torch.tensor([place[n] for n in plan.gate_rows]),
-            "gate_positions": torch.tensor(plan.gate_positions),
+            **inputs,
             "winner": torch.tensor([p[0] for p in pairs], dtype=torch.long),
             "loser": torch.tensor([p[1] for p in pairs], dtype=torch.long),
             "group": torch.tensor([p[2] for p in pairs], dtype=torch.long),
             "weight": weight,
             "count": float(weight.sum()),
         }
+
+    def _inputs(self, plan: Sequences) -> tuple[dict[str, torch.Tensor], dict[int, int], dict[int, int]]:
+        """What the model takes, which of its outputs is each sequence, and which of its gates each group."""
+        pad_id = self.renderer.tokenizer.pad_token_id or 0
+        if self.layout != "padded":
+            inputs, members, groups = rows_of(list(parts(plan, self.layout == "shared")), pad_id)
+            return inputs, {n: k for k, n in enumerate(members)}, {g: k for k, g in enumerate(groups)}
+        # Longest first: lengths that lie together pack tightly, and memory peaks in the first batch, not mid-run.
+        order = sorted(range(len(plan.ids)), key=lambda n: -len(plan.ids[n]))
+        place = {n: row for row, n in enumerate(order)}
+        ids, mask = padded([plan.ids[n] for n in order], pad_id)
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "gate_rows": torch.tensor([place[n] for n in plan.gate_rows]),
+            "gate_positions": torch.tensor(plan.gate_positions),
+        }
+        return inputs, place, {g: g for g in range(len(plan.gate_rows))}
 
     def loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> Loss:
         """Weighted sum of pair losses.
@@ -87,7 +110,7 @@ class PreferenceObjective:
         |s_C| / (|s_T| + |s_C|).
         """
         c = self.config
-        out = model(**{k: batch[k] for k in ("input_ids", "attention_mask", "gate_rows", "gate_positions")})
+        out = model(**{k: batch[k] for k in (PACKED if "tree" in batch else PADDED)})
         w, b, weight = batch["winner"], batch["loser"], batch["weight"]
         s_T, s_C = score_pairs(out.r[w], out.r[b], out.v[w], out.v[b], out.lambda_sq[batch["group"]], c.c1, c.c2)
         s = s_T + s_C

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from align.preference.accuracy import pair_accuracy
+from align.preference.batch import Layout
 from align.preference.config import Kind, Pooling, PreferenceConfig
 from align.preference.data import DataOptions, load_groups
 from align.preference.evaluation import (
@@ -65,6 +66,8 @@ class ModelOptions:
     """Tokens of prompt and answer together; more is cut on the right, and counted."""
     attention: str | None = None
     """Attention kernel; None: the one that is right for the backbone."""
+    packing: Layout = "shared"
+    """How a batch is laid out, at the same loss: shared (a prompt once for its answers), packed, or padded."""
 
     def __post_init__(self) -> None:
         PreferenceConfig(
@@ -128,7 +131,7 @@ def main(config: Config) -> Result:
     run.fingerprint_data("train", train)
     run.fingerprint_data("test", test)
     model = config.model.build(config.train, config.run.seed)
-    objective = PreferenceObjective(model.renderer, model.config)
+    objective = PreferenceObjective(model.renderer, model.config, config.model.packing)
     judged = [group for group in test if group["winners"]]
     unreadable: dict[str, float] = {}
     if runtime.is_main():

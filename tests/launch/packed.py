@@ -14,7 +14,7 @@ WINDOW = 8
 """Tokens a sliding layer looks back, far shorter than the trunks of `random_trees`."""
 
 
-def backbone_of(name: str, attention: str = "sdpa") -> Any:
+def backbone_of(name: str, attention: str = "sdpa", vocabulary: int = VOCABULARY) -> Any:
     """A random decoder without head: 3 layers, 2 query heads on 1 key head. `mistral_window` slides, `mistral` not.
 
     Qwen slides in its upper layers, Gemma-2 in every other one, Gemma-3 in two of three.
@@ -22,7 +22,7 @@ def backbone_of(name: str, attention: str = "sdpa") -> Any:
     import transformers as t
 
     sizes: dict[str, Any] = {
-        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+        "vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256,
         "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "attn_implementation": attention,
     }  # fmt: skip

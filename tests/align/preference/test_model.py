@@ -18,6 +18,7 @@ import torch
 from align.preference import PreferenceModel
 from align.preference.batch import padded, sequences
 from align.preference.config import HEADS, PreferenceConfig
+from align.preference.encode import padded_heads
 from launch.contracts import Scorer
 from launch.errors import CheckpointError, ConfigError, DataError, RenderingError
 from launch.models import apply_lora, merge_lora
@@ -57,17 +58,24 @@ def test_s_is_divided_by_tau(tiny_llama: Path) -> None:
 
 
 def test_hrc_acceptance_3_encoder_calls(backbone: Path) -> None:
-    """K sequences for K different answers on a causal backbone, K + 1 on a bidirectional one."""
+    """A causal backbone reads one prompt and K different answers, token by token once; a bidirectional one, or the
+    padded twin, reads K sequences, and the former the prompt by itself."""
     model = PreferenceModel.from_backbone(backbone)
-    seen = []
-    model.backbone.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
-    model.score(PROMPT, ANSWERS, batch_size=4)
-    assert sum(seen) == len(ANSWERS) + (model.config.pooling == "mean")
+    causal = model.config.pooling == "last"
+    seen: list[torch.Tensor] = []
+    model.backbone.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True)
+    prompt = len(model.renderer.prompt_ids(PROMPT))
+    answers = [len(model.renderer.encode(PROMPT, answer).ids) - prompt for answer in ANSWERS]
+    for responses, size in ((ANSWERS, 16), ([*ANSWERS, *ANSWERS], 16)):
+        seen.clear()
+        model.score(PROMPT, responses, batch_size=size)
+        if causal:
+            assert sum(ids.numel() for ids in seen) == prompt + sum(answers)
+        else:
+            assert sum(len(ids) for ids in seen) == len(ANSWERS) + 1
     seen.clear()
-    model.score(PROMPT, [*ANSWERS, *ANSWERS])
-    assert sum(seen) == len(ANSWERS) + (model.config.pooling == "mean")
+    model.score_many([(PROMPT, ANSWERS)], batch_size=4, packing="padded")
+    assert sum(len(ids) for ids in seen) == len(ANSWERS) + (not causal)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -117,7 +125,7 @@ def test_gates_are_looked_through_once(hrc: PreferenceModel) -> None:
     plan = sequences(hrc.renderer, [(f"{n}?", ["a", "b"]) for n in range(8)], "last")
     gates = Counting(enumerate(plan.gate_rows))
     with torch.no_grad():
-        found = hrc._heads(plan.ids, gates, plan.gate_positions, 2)[2]
+        found = padded_heads(hrc, plan.ids, gates, plan.gate_positions, 2)[2]
     assert gates.looks == 1
     assert np.allclose(found, [hrc.gate(f"{n}?") for n in range(8)], atol=1e-5)
 
