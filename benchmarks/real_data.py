@@ -172,6 +172,7 @@ def vicuna_bench(judge: str = "gpt-4") -> list[Judged]:
 
 
 def stories(count: int | None = None) -> list[str]:
-    """The first `count` of 1,000 TinyStories."""
+    """The first `count` of 1,000 TinyStories, with one newline between paragraphs, as stories260K writes them."""
     rows = read_rows(str(data_root() / "lm" / "corpora" / "tinystories_1000.jsonl.gz"))
-    return [row["text"] for _, (_, row) in zip(range(count or 1000), rows, strict=False)]
+    texts = (row["text"] for _, (_, row) in zip(range(count or 1000), rows, strict=False))
+    return [text.replace("\n\n", "\n") for text in texts]

@@ -2,11 +2,16 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.real_selfplay
 
-The preference model (HRC 4+1 over the same backbone, fine-tuned whole) learns to prefer a story's real continuation to
-continuations that the policy samples; its accuracy on held-out stories is reported. Three rounds of DSPPO follow
-through the recipe `align.selfplay.rounds`, 200 new openings each. Every policy then continues the same held-out
-openings, and is judged by the preference model it was optimised against and by a second one, made from another seed
-and other samples. Held-out NLL of real stories, length and distinct n-grams show whether it collapsed.
+The judge (benchmarks.real_judge: HRC 4+1 over all-MiniLM-L6-v2) learns to prefer a story's real continuation to what
+the policy samples, both 64 tokens long, as it scores them later. Three rounds of DSPPO follow through the recipe
+`align.selfplay.rounds`, 200 new openings each. Every policy then continues the same held-out openings, and its answers
+are compared with other answers of the starting policy by the judge it was optimised against and by another one: each
+seed has a judge of its own, from its own samples and first weights, and the next seed's is the other one. Held-out NLL
+of real stories, length and distinct n-grams show whether it collapsed.
+
+Two rows need no training: round 0 against itself, and the best of K answers of round 0 by the judge, which is what
+the judge's signal is worth. The learning rate is the one of RATES with the best round 1 at seed 0, by its own judge on
+validation openings that no reported number uses.
 
 stories260K was trained on TinyStories, so its NLL here is near its training loss: a rise is forgetting, not
 generalisation. Writes docs/results/real_selfplay.{json,md}.
@@ -15,7 +20,6 @@ generalisation. Writes docs/results/real_selfplay.{json,md}.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -27,181 +31,202 @@ import numpy as np
 
 from benchmarks import real_data
 from benchmarks.measure import machine
+from benchmarks.real_judge import CONTINUATION, HELD_OUT, PLAY, VALID, opening, sample, train_judge
 
 ROUNDS, PER_ROUND, K = 3, 200, 5
-CONTINUATION = 64
-"""Tokens sampled; openings are 24 words, real continuations 40, and judges compare the first 24 words of both."""
-BETA, RATE = 0.1, 1e-3
-"""1/eta in win rate per nat, and the learning rate: the paper's 0.001 and 5e-7 are for models 30,000 times larger."""
+BETA, RATES = 0.1, (1e-4, 3e-4, 1e-3)
+"""1/eta in win rate per nat, and the learning rates tried: the paper's 0.001 and 5e-7 are for models 30,000 times
+larger."""
+EPOCHS = 2.0
+JUDGES = 3
+"""Trained; seed s plays against judge s, and judge s + 1 is the other one, both modulo JUDGES."""
+ANSWERS, BEST = 3, 2
+"""Of each policy to each held-out opening, and how often the best of K is drawn."""
 OUT = Path(__file__).parents[1] / "docs" / "results"
 WORK = Path(__file__).parents[1] / "runs" / "real_selfplay"
-PLAY, LEARN, HELD_OUT = slice(0, 600), slice(600, 860), slice(860, 1000)
-"""Which of the 1,000 stories the rounds, the preference model and the measurement see."""
 
 
 def main(seeds: Sequence[str]) -> None:
-    begun = time.time()
     wanted = [int(seed) for seed in seeds or ("0", "1", "2")]
+    stories, start = real_data.stories(), str(real_data.data_root() / "lm" / "stories260K")
+    judges = [judge(number, start, stories) for number in range(JUDGES)]
+    tried = choose_rate(start, stories)
+    rate = max(tried, key=lambda row: row["win"])["rate"]
     rows: list[dict[str, Any]] = []
     for seed in wanted:
-        rows.append(one_seed(seed))
+        rows.append(one_seed(seed, rate, start, stories))
+        settings = {"rounds": ROUNDS, "openings_per_round": PER_ROUND, "K": K, "beta": BETA, "epochs": EPOCHS}
         results = {
-            "command": "OMP_NUM_THREADS=1 python -m benchmarks.real_selfplay "
-            + " ".join(map(str, wanted[: len(rows)])),
-            "seconds": round(time.time() - begun),
+            "command": "OMP_NUM_THREADS=1 python -m benchmarks.real_selfplay",
+            "cpu_seconds": sum(found["cpu_seconds"] for found in (*rows, *judges, *tried)),
             "machine": machine(),
-            "settings": {
-                "rounds": ROUNDS,
-                "openings_per_round": PER_ROUND,
-                "K": K,
-                "beta": BETA,
-                "learning_rate": RATE,
-            },
+            "settings": {**settings, "learning_rate": rate},
+            "judges": judges,
+            "rates": tried,
             "seeds": rows,
+            "mean": over_seeds(rows),
         }
         OUT.mkdir(parents=True, exist_ok=True)
-        (OUT / "real_selfplay.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (OUT / "real_selfplay.json").write_text(json.dumps(published(results), indent=1) + "\n", encoding="utf-8")
         (OUT / "real_selfplay.md").write_text(page(results), encoding="utf-8")
 
 
-def one_seed(seed: int) -> dict[str, Any]:
-    """Preference models, three rounds, measurements. A run that was stopped goes on from its folder."""
-    from align.preference import PreferenceModel
+def judge(seed: int, start: str, stories: Sequence[str]) -> dict[str, Any]:
+    """One of the judges, trained or found."""
+    number = seed % JUDGES
+    return train_judge(WORK / f"judge-{number}", start, stories, number)
+
+
+def options(rate: float) -> Any:
+    """How a round is fitted."""
+    from launch.options import TrainOptions
+
+    return TrainOptions(
+        learning_rate=rate, optimizer="adamw", schedule="linear", warmup_ratio=0.1, epochs=EPOCHS, batch_size=8,
+        save_steps=10**6,
+    )  # fmt: skip
+
+
+def play(seed: int, rate: float, start: str, stories: Sequence[str]) -> list[str]:
+    """The policies 0 ... T of DSPPO against the seed's judge. A run that was stopped goes on from its folder."""
     from align.selfplay import rounds
     from launch.contracts import Sampling
-    from launch.options import RunOptions, TrainOptions
+    from launch.options import RunOptions
 
-    folder = WORK / f"seed-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    start = str(real_data.data_root() / "lm" / "stories260K")
-    stories = [text.replace("\n\n", "\n") for text in real_data.stories()]  # as the policy writes paragraphs
-    cut = [cut_story(text) for text in stories]
-    judges = [preference_model(folder / f"judge-{n}", start, cut, seed=10 * seed + n) for n in (0, 1)]
-    openings = folder / "openings.jsonl"
-    openings.write_text("".join(json.dumps({"prompt": o}) + "\n" for o, _ in cut[PLAY]), encoding="utf-8")
-    config = rounds.Config(
-        policy=start,
-        preference=str(judges[0]["folder"]),
-        prompts=str(openings),
-        rounds=ROUNDS,
-        samples=K,
-        sampling=Sampling(max_new_tokens=CONTINUATION, temperature=1.0),
-        beta=BETA,
-        max_length=256,
-        mode="all_k",
-        train=TrainOptions(
-            learning_rate=RATE,
-            optimizer="adamw",
-            schedule="linear",
-            warmup_ratio=0.1,
-            epochs=2.0,
-            batch_size=8,
-            save_steps=10**6,
-        ),
-        run=RunOptions(folder=str(folder / "run"), seed=seed),
+    prompts = WORK / "openings.jsonl"
+    rows = [json.dumps({"prompt": opening(text)}) + "\n" for text in stories[PLAY][: ROUNDS * PER_ROUND]]
+    prompts.write_text("".join(rows), encoding="utf-8")
+    folder = WORK / f"seed-{seed}-rate-{rate:g}"
+    rounds.main(
+        rounds.Config(
+            policy=start,
+            preference=judge(seed, start, stories)["folder"],
+            prompts=str(prompts),
+            rounds=ROUNDS,
+            samples=K,
+            sampling=Sampling(max_new_tokens=CONTINUATION, temperature=1.0),
+            beta=BETA,
+            max_length=256,
+            mode="all_k",
+            generate_batch=32,
+            train=options(rate),
+            run=RunOptions(folder=str(folder), seed=seed),
+        )
     )
-    rounds.main(config)
-    mixture = json.loads((folder / "run" / "mixture" / "mixture.json").read_text(encoding="utf-8"))
-    policies = [start, *((folder / "run" / "mixture" / path).resolve() for path in mixture["policies"])]
-    held = [opening for opening, _ in cut[HELD_OUT]]
-    samples = [sample(policy, held, 4, seed=seed + 1000) for policy in policies]
-    models = [PreferenceModel.from_pretrained(judge["folder"]).eval() for judge in judges]
-    table = []
-    for t, (policy, texts) in enumerate(zip(policies, samples, strict=True)):
-        row: dict[str, Any] = {"round": t, "nll": nll(policy, stories[HELD_OUT]), **text_numbers(texts)}
-        for name, model in zip(("own judge", "other judge"), models, strict=True):
-            row[name] = win_rate(model, held, texts, samples[0])
-        table.append(row)
-        print(f"seed {seed} {row}", flush=True)
-    return {"seed": seed, "judge_accuracy": [judge["accuracy"] for judge in judges], "rounds": table}
+    mixture = json.loads((folder / "mixture" / "mixture.json").read_text(encoding="utf-8"))
+    return [start, *(str((folder / "mixture" / path).resolve()) for path in mixture["policies"])]
 
 
-def cut_story(text: str) -> tuple[str, str]:
-    """Opening and real continuation of a story, cut by words to about the token numbers above."""
-    words = text.split(" ")
-    return " ".join(words[:24]), " " + " ".join(words[24 : 24 + 40])
-
-
-def preference_model(folder: Path, start: str, cut: Sequence[tuple[str, str]], seed: int) -> dict[str, Any]:
-    """HRC that prefers real to sampled continuations; trained on LEARN, accuracy on HELD_OUT."""
+def choose_rate(start: str, stories: Sequence[str]) -> list[dict[str, Any]]:
+    """Round 1 at seed 0 with each rate, from the same answers; win rate over round 0 on VALID by its own judge."""
+    from align import selfplay
     from align.preference import PreferenceModel
-    from align.preference.objective import PreferenceObjective
-    from launch.options import TrainOptions
-    from launch.runfolder import RunFolder
-    from launch.trainer import fit
-
-    if (folder / "accuracy.json").exists():
-        return json.loads((folder / "accuracy.json").read_text(encoding="utf-8"))
-    groups = {}
-    for name, part in (("train", cut[LEARN]), ("test", cut[HELD_OUT])):
-        sampled = sample(start, [opening for opening, _ in part], 4, seed=seed)
-        groups[name] = [real_against(o, real, texts) for (o, real), texts in zip(part, sampled, strict=True)]
-    model = PreferenceModel.from_backbone(start, kind="hrc", dims=4, max_length=256, seed=seed)
-    options = TrainOptions(learning_rate=1e-3, epochs=2, batch_size=8, save_steps=10**6, log_steps=20)
-    shutil.rmtree(folder, ignore_errors=True)
-    run = RunFolder(folder / "run").open({"kind": "hrc", "seed": seed}, seed)
-    objective = PreferenceObjective(model.renderer, model.config)
-    fit(model, objective, groups["train"], options=options, run=run, name="preference", seed=seed,
-        tokenizer=model.renderer.tokenizer)  # fmt: skip
-    model.eval().save_pretrained(folder / "model")
-    model.renderer.tokenizer.save_pretrained(folder / "model")
-    right = [
-        float((scores.S[0, 1:] > 0).mean())
-        for scores in model.score_many([(group["prompt"], group["responses"]) for group in groups["test"]])
-    ]
-    done = {"folder": str(folder / "model"), "accuracy": float(np.mean(right))}
-    (folder / "accuracy.json").write_text(json.dumps(done), encoding="utf-8")
-    return done
-
-
-def real_against(opening: str, real: str, sampled: Sequence[str]) -> dict[str, Any]:
-    """One group: the real continuation beats every sampled one, all cut to the same number of words."""
-    others = dict.fromkeys(clip(text) for text in sampled if clip(text).strip() and clip(text) != clip(real))
-    responses = [clip(real), *others]
-    n = len(responses) - 1
-    return {
-        "prompt": opening,
-        "responses": responses,
-        "winners": [0] * n,
-        "losers": list(range(1, n + 1)),
-        "weights": [1.0] * n,
-        "ties": [],
-        "source": "tinystories",
-    }
-
-
-def clip(text: str, words: int = 24) -> str:
-    """So that neither length nor a cut end tells real from sampled."""
-    return " ".join(text.split(" ")[: words + 1])
-
-
-def sample(policy: str | Path, openings: Sequence[str], n: int, seed: int) -> list[list[str]]:
-    """`n` continuations of each opening from a fresh copy of the policy, fp32."""
     from launch.contracts import Sampling
-    from launch.generate import HFGenerator
-    from launch.models import load_causal_lm, load_tokenizer
+    from launch.runfolder import write_json
 
-    generator = HFGenerator(load_causal_lm(policy).eval(), load_tokenizer(policy))
-    sampling = Sampling(max_new_tokens=CONTINUATION, temperature=1.0, seed=seed)
-    return [[completion.text for completion in row] for row in generator.generate(openings, n, sampling)]
-
-
-def win_rate(
-    model: Any, openings: Sequence[str], texts: Sequence[Sequence[str]], start: Sequence[Sequence[str]]
-) -> Any:
-    """Mean P(policy's answer beats the starting policy's), with a 95 % interval over openings. Cut as in training.
-
-    The policies are compared as they sampled: with the same seed round 0 meets itself, and gets exactly 1/2.
-    """
-    n = len(texts[0])
-    groups = [
-        (o, [clip(t) if clip(t).strip() else "." for t in (*a, *b)])
-        for o, a, b in zip(openings, texts, start, strict=True)
+    done = WORK / "rates.json"
+    if done.exists():
+        return json.loads(done.read_text(encoding="utf-8"))
+    begun = time.process_time()
+    model = PreferenceModel.from_pretrained(judge(0, start, stories)["folder"]).eval()
+    taught = [opening(text) for text in stories[PLAY][:PER_ROUND]]
+    sampling = Sampling(max_new_tokens=CONTINUATION, temperature=1.0)
+    dataset = selfplay.round(start, taught, model, t=1, k=K, sampling=sampling, seed=0, mode="all_k")
+    openings = [opening(text) for text in stories[VALID]]
+    policies = [
+        selfplay.train(
+            start, None, dataset, beta=BETA, folder=WORK / f"rate-{rate:g}", options=options(rate), max_length=256
+        )
+        for rate in RATES
     ]
-    each = np.array([scores.P[:n, n:].mean() for scores in model.score_many(groups)])
-    draws = np.random.default_rng(0).integers(len(each), size=(1000, len(each)))
-    low, high = np.quantile(each[draws].mean(1), [0.025, 0.975])
-    return {"win": float(each.mean()), "low": float(low), "high": float(high)}
+    answers = [texts(sample(policy, openings, ANSWERS, seed=8)) for policy in policies]
+    base = texts(sample(start, openings, ANSWERS, seed=7))
+    found: list[dict[str, Any]] = [
+        {"rate": rate, **summary(each), "nll": nll(policy, stories[VALID])}
+        for rate, policy, each in zip(RATES, policies, wins(model, openings, answers, base), strict=True)
+    ]
+    for row in found:
+        row["cpu_seconds"] = round((time.process_time() - begun) / len(found))
+    print(found, flush=True)
+    write_json(done, found)
+    return found
+
+
+def one_seed(seed: int, rate: float, start: str, stories: Sequence[str]) -> dict[str, Any]:
+    """Three rounds and their measurements; kept beside the seed's folder."""
+    from align.preference import PreferenceModel
+    from launch.runfolder import write_json
+
+    done = WORK / f"seed-{seed}-rate-{rate:g}.json"
+    if done.exists():
+        return json.loads(done.read_text(encoding="utf-8"))
+    begun = time.process_time()
+    policies = play(seed, rate, start, stories)
+    openings = [opening(text) for text in stories[HELD_OUT]]
+    own, other = (PreferenceModel.from_pretrained(judge(n, start, stories)["folder"]).eval() for n in (seed, seed + 1))
+    base = texts(sample(start, openings, ANSWERS, seed=10 * seed + 100_000))
+    table: list[dict[str, Any]] = []
+    answers: list[list[list[str]]] = []
+    for t, policy in enumerate(policies):
+        drawn = sample(policy, openings, ANSWERS, seed=10 * seed + 100_001)
+        answers.append(texts(drawn))
+        ended = float(np.mean([c.finish == "stop" for row in drawn for c in row]))
+        table.append({"who": f"round {t}", "nll": nll(policy, stories[HELD_OUT]), "ended": ended})
+    answers.append(best_of(own, openings, texts(sample(start, openings, BEST * K, seed=10 * seed + 100_002))))
+    table.append({"who": f"best of {K} of round 0"})
+    for row, found in zip(table, answers, strict=True):
+        row |= text_numbers(found)
+    for name, model in (("own judge", own), ("other judge", other)):
+        for row, each in zip(table, wins(model, openings, answers, base), strict=True):
+            row[name] = {**summary(each), "each": each.tolist()}
+    print(f"seed {seed}", published(table), flush=True)
+    made = {"seed": seed, "rows": table, "cpu_seconds": round(time.process_time() - begun)}
+    write_json(done, made)
+    return made
+
+
+# ---------------------------------------------------------------- measuring
+
+
+def texts(samples: Sequence[Sequence[Any]]) -> list[list[str]]:
+    return [[completion.text for completion in row] for row in samples]
+
+
+def wins(
+    model: Any, openings: Sequence[str], answers: Sequence[Sequence[list[str]]], base: Sequence[list[str]]
+) -> list[np.ndarray]:
+    """Per policy, the mean P(its answer beats a base answer) of each opening, over all pairs of the two.
+
+    `answers` [policies][openings] lists of texts, `base` [openings]. Each different text is read once.
+    """
+    rows = zip(openings, base, *answers, strict=True)
+    scored = model.score_many([(o, [text for found in lists for text in found]) for o, *lists in rows], batch_size=32)
+    found, at, start = [], len(base[0]), len(base[0])
+    for policy in answers:
+        n = len(policy[0])
+        found.append(np.array([s.P[at : at + n, :start].mean() for s in scored]))
+        at += n
+    return found
+
+
+def summary(each: np.ndarray) -> dict[str, float]:
+    """Mean over openings with its 95 % interval; `each` is [openings] or [seeds, openings], drawn together."""
+    table = np.atleast_2d(each)
+    draw = np.random.default_rng(0)
+    found = []
+    for _ in range(1000):
+        rows = table[draw.integers(len(table), size=len(table))]
+        found.append(rows[:, draw.integers(table.shape[1], size=table.shape[1])].mean())
+    low, high = np.quantile(found, [0.025, 0.975])
+    return {"win": float(table.mean()), "low": float(low), "high": float(high)}
+
+
+def best_of(model: Any, openings: Sequence[str], many: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Of every K answers to an opening, the one that wins most against the K, by `model`."""
+    groups = [(o, row[k : k + K]) for o, row in zip(openings, many, strict=True) for k in range(0, len(row), K)]
+    best = [row[int(s.P.mean(1).argmax())] for s, (_, row) in zip(model.score_many(groups, 32), groups, strict=True)]
+    each = len(many[0]) // K
+    return [best[n : n + each] for n in range(0, len(best), each)]
 
 
 def nll(policy: str | Path, stories: Sequence[str]) -> float:
@@ -240,34 +265,90 @@ def text_numbers(texts: Sequence[Sequence[str]]) -> dict[str, float]:
     }
 
 
+def over_seeds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same table, mean over seeds; openings and seeds are drawn together for the intervals."""
+    found = []
+    for same in zip(*(row["rows"] for row in rows), strict=True):
+        row: dict[str, Any] = {"who": same[0]["who"]}
+        for key, value in same[0].items():
+            if isinstance(value, dict):
+                row[key] = summary(np.array([one[key]["each"] for one in same]))
+            elif isinstance(value, float):
+                row[key] = float(np.mean([one[key] for one in same]))
+        found.append(row)
+    return found
+
+
+def published(data: Any) -> Any:
+    """The results without the win rates of every opening and the places on this machine."""
+    if isinstance(data, dict):
+        return {key: published(value) for key, value in data.items() if key not in ("each", "folder")}
+    return [published(value) for value in data] if isinstance(data, list) else data
+
+
+# ---------------------------------------------------------------- the page
+
+
 def page(results: dict[str, Any]) -> str:
-    """The results as Markdown, mean over seeds and each seed's value."""
-    seeds = results["seeds"]
-    accuracies = ", ".join("/".join(f"{100 * a:.1f}" for a in row["judge_accuracy"]) for row in seeds)
+    """The results as Markdown: mean over seeds, and each seed's values."""
+    s, m = results["settings"], results["machine"]
+    seeds = ", ".join(str(row["seed"]) for row in results["seeds"])
     lines = [
         "# Self-play on real text",
         "",
-        "Policy stories260K (260,032 parameters), 200 real story openings a round, 3 rounds of DSPPO with K = 5,",
-        f"all K answers trained on for two epochs, beta {BETA}, AdamW {RATE}. Preference model: HRC 4+1 on the same",
-        "backbone, real against sampled continuations.",
-        "Win rates are against round 0 on 140 held-out openings (4 samples each): by the judge that was optimised",
-        "against, and by a second one of another seed. NLL in nats per token on 140 held-out real stories.",
+        f"Policy stories260K (260,032 parameters), {PER_ROUND} real story openings a round, {ROUNDS} rounds of DSPPO",
+        f"with K = {K}, all K answers trained on for {EPOCHS:g} epochs, beta {BETA}, AdamW {s['learning_rate']:g}.",
+        f"Judges: HRC 4+1 over all-MiniLM-L6-v2, real against sampled continuations of {CONTINUATION} tokens, alike in",
+        f"tokens pair by pair. Win rates are against other answers of round 0 to {HELD_OUT.stop - HELD_OUT.start}",
+        f"held-out openings ({ANSWERS} answers each): by the judge that was optimised against, and by another one of",
+        "another seed and other samples. NLL in nats per token on the real stories of those openings. Intervals are",
+        "95 %, over openings; in the mean over seeds too.",
         "",
-        f"`{results['command']}` ({results['seconds']} s).",
-        f"Held-out accuracy in % of own/other judge per seed: {accuracies}.",
+        f"`{results['command']}` ({results['cpu_seconds']} CPU seconds on one core of {m['cpu']},",
+        f"torch {m['torch']}, commit {m['commit']}); seeds {seeds}.",
         "",
-        "| seed | round | win, own judge | win, other judge | NLL | words | empty "
-        "| distinct-1 | distinct-2 | distinct-2 within |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "## The judges",
+        "",
+        "Accuracy in % on held-out stories that neither a judge nor the rounds saw; beside it, what the longer or the",
+        "shorter text (whichever was better on the taught pairs) gets. The last column is the % of samples that made",
+        "no pair: they ended early, or did not begin with a space.",
+        "",
+        "| judge | pairs taught | pairs tested | accuracy | characters only | words only | ended, no space |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for row in seeds:
-        for r in row["rounds"]:
-            wins = (f"{r[j]['win']:.3f} ({r[j]['low']:.3f}–{r[j]['high']:.3f})" for j in ("own judge", "other judge"))
-            numbers = (
-                f"{r[k]:.3f}" for k in ("nll", "words", "empty", "distinct_1", "distinct_2", "distinct_2_within")
-            )
-            lines.append(f"| {row['seed']} | {r['round']} | " + " | ".join((*wins, *numbers)) + " |")
+    for number, found in enumerate(results["judges"]):
+        accuracy = f"{100 * found['accuracy']:.1f} ({100 * found['low']:.1f}–{100 * found['high']:.1f})"
+        lengths = (f"{100 * found[key]:.1f}" for key in ("characters only", "words only"))
+        left = ", ".join(f"{100 * found['left out'][key]:.1f}" for key in ("ended", "no space"))
+        cells = (str(number), str(found["taught"]), str(found["tested"]), accuracy, *lengths, left)
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## The learning rate",
+        "",
+        "Round 1 of seed 0 on validation openings, by its own judge; the best one is used everywhere else.",
+        "",
+        "| rate | win over round 0 | NLL |",
+        "|---|---|---|",
+        *(f"| {row['rate']:g} | {_win(row)} | {row['nll']:.3f} |" for row in results["rates"]),
+        "",
+        "## The rounds",
+        "",
+        "| seed | policy | win, own judge | win, other judge | NLL | words | ended | empty "
+        "| distinct-1 | distinct-2 | distinct-2 within |",
+        "|---" * 11 + "|",
+    ]
+    for name, table in [("mean", results["mean"]), *((row["seed"], row["rows"]) for row in results["seeds"])]:
+        for row in table:
+            keys = ("nll", "words", "ended", "empty", "distinct_1", "distinct_2", "distinct_2_within")
+            numbers = (f"{row[key]:.3f}" if key in row else "–" for key in keys)
+            cells = (str(name), row["who"], _win(row["own judge"]), _win(row["other judge"]), *numbers)
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _win(row: dict[str, float]) -> str:
+    return f"{row['win']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from align.preference.formats import Judged, Vote
-from benchmarks import features, real_data, real_selfplay
+from benchmarks import features, real_data
 from benchmarks.features import Backbone, States
 from benchmarks.frozen_heads import Pairs, fit
 from benchmarks.real_preferences import Items, correct, interval, join, triples
@@ -77,26 +77,6 @@ def test_frozen_heads_learn_a_hidden_scalar_and_repeat(kind: str) -> None:
     scores = first.scores(states, test.winner, test.loser, test.prompt)
     assert correct(scores).mean() > 0.9
     np.testing.assert_array_equal(scores, again.scores(states, test.winner, test.loser, test.prompt))
-
-
-def test_text_numbers_by_hand() -> None:
-    """ "a b a b" has bigrams ab, ba, ab: 2 of 3 differ; "" has none. Words: a, b of 4."""
-    found = real_selfplay.text_numbers([["a b a b", ""]])
-    assert found == {
-        "words": 2.0,
-        "empty": 0.5,
-        "distinct_1": 0.5,
-        "distinct_2": pytest.approx(2 / 3),
-        "distinct_2_within": pytest.approx(2 / 3),
-    }
-
-
-def test_real_beats_every_different_sample_cut_alike() -> None:
-    words = " " + " ".join(f"w{n}" for n in range(40))
-    group = real_selfplay.real_against("Once", words, [words, " other", " other", " "])
-    assert group["responses"] == [real_selfplay.clip(words), " other"]
-    assert (group["winners"], group["losers"]) == ([0], [1])
-    assert len(group["responses"][0].split()) == 24
 
 
 @pytest.mark.data
