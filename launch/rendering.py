@@ -100,6 +100,14 @@ class Renderer:
         answer = list(self.tokenizer(response, add_special_tokens=False)["input_ids"])
         return self._join(self.prompt_ids(prompt), answer)
 
+    def encode_answers(self, prompt: Prompt, responses: Sequence[str]) -> list[Encoded]:
+        """`encode` of one prompt with each of its answers; the prompt is rendered once, the answers go in one call."""
+        if not responses:
+            return []
+        first = self.prompt_ids(prompt)
+        answers = self.tokenizer(list(responses), add_special_tokens=False)["input_ids"]
+        return [self._join(first, list(answer)) for answer in answers]
+
     def encode_sampled(self, completion: Completion) -> Encoded:
         """Join the ids that were sampled behind the ids they were sampled after, without tokenising anything."""
         return self._join(list(completion.prompt_ids), list(completion.token_ids))

@@ -78,16 +78,15 @@ def sequences(renderer: Renderer, groups: Sequence[tuple[Prompt, Sequence[str]]]
     for number, (prompt, responses) in enumerate(groups):
         if isinstance(responses, str) or not len(responses):
             raise DataError(f"group {number}: {responses!r} is no list of answers; give at least one answer")
-        known: dict[str, int] = {}
-        read: dict[tuple[int, ...], int] = {}
         for k, response in enumerate(responses):
             if not isinstance(response, str):
                 raise DataError(
                     f"group {number}: answer {k} is {type(response).__name__} {response!r}; it must be text"
                 )
-            if response in known:
-                continue
-            encoded = renderer.encode(prompt, response)
+        known: dict[str, int] = {}
+        read: dict[tuple[int, ...], int] = {}
+        different = list(dict.fromkeys(responses))
+        for response, encoded in zip(different, renderer.encode_answers(prompt, different), strict=True):
             if tuple(encoded.ids) in read:  # another text of which only what is alike is within the length limit
                 known[response] = read[tuple(encoded.ids)]
                 continue

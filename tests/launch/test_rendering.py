@@ -58,6 +58,15 @@ def test_prompt_ids_are_a_prefix_of_every_answer():
         assert encoded.ids[: encoded.prompt_length] == prompt and encoded.ids[-1] == 2
 
 
+@pytest.mark.parametrize("limit", [8, 100])
+@pytest.mark.parametrize("cut", ["right", "prompt_left"])
+def test_answers_encoded_together_are_those_encoded_one_by_one(limit, cut):
+    renderer = Renderer(byte_tokenizer(), max_length=limit, cut=cut)
+    answers = ["", "a", "</s>", "  spaces", "é", "a"]
+    assert renderer.encode_answers(CHAT, answers) == [renderer.encode(CHAT, answer) for answer in answers]
+    assert renderer.encode_answers(CHAT, []) == []
+
+
 def test_sampled_tokens_come_out_as_they_went_in():
     renderer = Renderer(byte_tokenizer(), end="keep")
     sampled = Completion("ab", (70, 71, 2), (0.0,) * 3, "stop", prompt_ids=(1, 50))
