@@ -1,0 +1,105 @@
+"""How sure a benchmark's number is: Wilson intervals, bootstraps of means, paired tests of two models.
+
+None of these is part of an official score; they stand beside it. Wilson 1927 for shares; the percentile bootstrap
+(Efron 1979) for means; for two models on the same items the paired bootstrap of the difference, and the exact sign test
+on the items where they differ (McNemar 1947 with the binomial instead of its approximation).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from launch.errors import DataError
+
+Z95 = 1.959963984540054
+"""The 97.5 % point of the standard normal."""
+_CHUNK = 1 << 22
+"""Draws made at once, so that memory stays small."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval and how many items it is of."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two models on the same items: mean difference (first minus second), its interval, and who differs where."""
+
+    difference: float
+    low: float
+    high: float
+    n: int
+    discordant: int
+    """Items on which the two differ; a test can only learn from these."""
+    first_better: int
+    p_value: float
+    """Two-sided exact sign test on the discordant items."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def wilson(successes: float, n: int, z: float = Z95) -> Estimate:
+    """Share of `n` items with Wilson's interval. `successes` may be fractional (shared credit).
+
+    Raises:
+        DataError: no items, or more successes than items.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise DataError(f"{successes} successes of {n} items is no share; give at least one item")
+    p = successes / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return Estimate(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)), n)
+
+
+def bootstrap_means(values: Sequence[float] | np.ndarray, rounds: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of `rounds` resamples with replacement: float64 [rounds]."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise DataError(
+            f"{x.size} values with {int(np.sum(~np.isfinite(x)))} not finite; drop those, keep at least one"
+        )
+    step = max(1, _CHUNK // len(x))
+    parts = [
+        x[rng.integers(0, len(x), (min(step, rounds - done), len(x)))].mean(axis=1) for done in range(0, rounds, step)
+    ]
+    return np.concatenate(parts)
+
+
+def bootstrap(values: Sequence[float] | np.ndarray, rounds: int = 1000, seed: int = 0, level: float = 0.95) -> Estimate:
+    """Mean with the percentile interval of its bootstrap."""
+    means = bootstrap_means(values, rounds, np.random.default_rng(seed))
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(np.mean(values)), float(low), float(high), len(values))
+
+
+def paired(first: Sequence[float], second: Sequence[float], rounds: int = 1000, seed: int = 0) -> Paired:
+    """Compare two models item by item; `first[i]` and `second[i]` are their scores on item i.
+
+    Raises:
+        DataError: not the same number of items.
+    """
+    from scipy.stats import binomtest
+
+    if len(first) != len(second):
+        raise DataError(f"{len(first)} items against {len(second)}; a paired test needs the same items in both")
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    estimate = bootstrap(difference, rounds, seed)
+    better, discordant = int((difference > 0).sum()), int((difference != 0).sum())
+    p_value = float(binomtest(better, discordant).pvalue) if discordant else 1.0
+    return Paired(estimate.value, estimate.low, estimate.high, len(difference), discordant, better, p_value)
