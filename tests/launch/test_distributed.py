@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from launch import checkpoint
 from tests.launch.toy import REPOSITORY, environment, fit_toy, flat, launched, llama, losses
 
+LORA = {"rank": 2, "alpha": 4}
 CPU_FILE = str(REPOSITORY / "launch" / "accelerate" / "cpu.yaml")
 
 
@@ -35,7 +36,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"folder": "ddp", **base},
         {"folder": "fsdp2", **base, "sharding": "fsdp2"},
         {"folder": "fsdp2_stopped", **base, "sharding": "fsdp2", "epochs": 1},
-        {"folder": "fsdp2_lora", **base, "sharding": "fsdp2", "lora": {"rank": 2, "alpha": 4}},
+        {"folder": "fsdp2_lora", **base, "sharding": "fsdp2", "lora": LORA},
+        {"folder": "ddp_lora", **base, "lora": LORA},
     ]
     done = launched(
         ["accelerate.commands.launch", "--config_file", CPU_FILE, "-m", "tests.launch.toy", jobs_file(folder, jobs)]
@@ -74,19 +76,32 @@ def test_sharded_final_folder_is_plain(two: Path) -> None:
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-def test_sharded_checkpoint_continues_in_another_process(two: Path, tmp_path: Path) -> None:
-    """FSDP2, killed after step 8 and continued in new processes, ends where the run that was not stopped ended."""
+def test_checkpoints_of_two_processes_continue_in_others(two: Path, tmp_path: Path) -> None:
+    """DDP and FSDP2, killed after step 8 and continued in new processes, end where the undisturbed runs did."""
     import shutil
 
-    shutil.copytree(two / "fsdp2", tmp_path / "again")
-    shutil.rmtree(tmp_path / "again" / "checkpoints" / "toy" / "final")
-    jobs = [{"folder": "again", "batch_size": 2, "accumulation": 2, "processes": 2, "sharding": "fsdp2"}]
+    jobs = []
+    for name, sharding in (("ddp", "none"), ("fsdp2", "fsdp2")):
+        shutil.copytree(two / name, tmp_path / name)
+        shutil.rmtree(tmp_path / name / "checkpoints" / "toy" / "final")
+        jobs.append({"folder": name, "batch_size": 2, "accumulation": 2, "processes": 2, "sharding": sharding})
     words = ["torch.distributed.run", "--nproc_per_node", "2", "-m", "tests.launch.toy", jobs_file(tmp_path, jobs)]
     done = launched(words)
     assert done.returncode == 0, done.stderr[-3000:]
-    final = "checkpoints/toy/final/model.safetensors"
-    before, after = load_file(two / "fsdp2" / final), load_file(tmp_path / "again" / final)
-    assert all(torch.equal(before[k], after[k]) for k in before)
+    for name in ("ddp", "fsdp2"):
+        final = f"{name}/checkpoints/toy/final/model.safetensors"
+        before, after = load_file(two / final), load_file(tmp_path / final)
+        assert all(torch.equal(before[k], after[k]) for k in before), name
+
+
+def test_adapters_learn_in_two_processes_as_in_one(two: Path, tmp_path: Path) -> None:
+    """LoRA under DDP: only the adapters have gradients to exchange. Losses to 1e-5, adapters to 1e-4."""
+    fit_toy(tmp_path, lora=LORA)
+    expected, seen = losses(tmp_path), losses(two / "ddp_lora")
+    assert len(seen) == len(expected) and max(abs(a - b) for a, b in zip(expected, seen, strict=True)) < 1e-5
+    final = "checkpoints/toy/final/adapter_model.safetensors"
+    whole, parts = load_file(tmp_path / final), load_file(two / "ddp_lora" / final)
+    assert whole.keys() == parts.keys() and max(float((whole[k] - parts[k]).abs().max()) for k in whole) < 1e-4
 
 
 def test_sharded_adapters_are_saved(two: Path) -> None:
