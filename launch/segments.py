@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from launch.errors import DataError
+
 KERNEL = "sdpa_by_segment"
 
 
@@ -51,17 +53,20 @@ class Segments:
 
     @classmethod
     def of(cls, tree: torch.Tensor, branch: torch.Tensor) -> Segments:
-        """From `tree` and `branch` [B, N] as packed rows carry them: columns of a trunk or a branch lie together."""
+        """From `tree` and `branch` [B, N] as packed rows carry them.
+
+        Raises:
+            DataError: columns of a trunk or a branch do not lie together.
+        """
         rows = torch.arange(len(tree), device=tree.device)[:, None].expand_as(tree)
         kinds = torch.stack((rows, tree, branch), -1).reshape(-1, 3)  # int64 [B * N, 3]
         tokens = (kinds[:, 1] >= 0).nonzero().flatten()
         runs, counts = torch.unique_consecutive(kinds[tokens], dim=0, return_counts=True)
-        trunks: list[int | None] = []
-        current: tuple[list[int], int] | None = None
-        for number, (row, one, k) in enumerate(runs.tolist()):
-            if k == 0:
-                current = ([row, one], number)
-            trunks.append(current[1] if k and current is not None and current[0] == [row, one] else None)
+        found = [tuple(run) for run in runs.tolist()]
+        if len(set(found)) < len(found):
+            raise DataError("columns of one trunk or branch lie apart in a row; pack rows with launch.packing.pack")
+        number = {run: n for n, run in enumerate(found)}
+        trunks = [number.get((row, one, 0)) if k else None for row, one, k in found]
         return cls(counts.tolist(), trunks, tokens)
 
     def reading(self, places: torch.Tensor) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from launch.errors import DataError
-from launch.packing import Tree, counters, hidden_states, pack, tree_of
+from launch.packing import SHORT, Tree, counters, hidden_states, pack, tree_of
 from tests.launch.packed import assert_same_gradients, backbone_of, random_trees, states_alone, states_packed
 
 # ---------------------------------------------------------------- trees and rows
@@ -82,15 +82,16 @@ def test_counters_by_hand() -> None:
 # ---------------------------------------------------------------- states and gradients
 
 
+@pytest.mark.parametrize("by_segment", [True, False])
 @pytest.mark.parametrize("row_tokens", [0, 150, 10**6])
-def test_packed_states_and_gradients_are_those_of_each_sequence_alone(row_tokens: int) -> None:
+def test_packed_states_and_gradients_are_those_of_each_sequence_alone(row_tokens: int, by_segment: bool) -> None:
     """Trees of K = 1 to 5 with trunks of 0 to 30 tokens; order of trees changes nothing either."""
     model = backbone_of("llama")
     trees = random_trees(random.Random(1), 6)
     expected, wanted = states_alone(model, trees)
     for order in (range(6), reversed(range(6))):
         some = list(order)
-        found, gradients = states_packed(model, [trees[n] for n in some], row_tokens)
+        found, gradients = states_packed(model, [trees[n] for n in some], row_tokens, by_segment=by_segment)
         for n, states in zip(some, found, strict=True):
             assert torch.allclose(torch.cat(states), torch.cat(expected[n]), atol=1e-5)
         assert_same_gradients(gradients, wanted)
@@ -109,3 +110,20 @@ def test_padding_and_neighbours_reach_no_state() -> None:
             mine = found[packed.rows[0], at : at + len(trees[0])]
             assert torch.allclose(mine, alone[0], atol=1e-5)
             assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize(("length", "by_segment"), [(SHORT - 1, False), (SHORT, True)])
+def test_short_texts_run_under_a_dense_mask(length: int, by_segment: bool) -> None:
+    """Two texts of `length` tokens beside each other: a row each, or all their tokens in one."""
+    model, shapes = backbone_of("llama"), []
+    model.register_forward_pre_hook(lambda _, a, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True)
+    trees = [Tree([], [list(range(3, 3 + length))])] * 2
+    hidden_states(model, **pack(trees).tensors())
+    assert shapes == [(1, 2 * length) if by_segment else (2, length)]
+
+
+def test_columns_of_a_branch_that_lie_apart_are_refused() -> None:
+    packed = pack([Tree([1, 2], [[3], [4]])])
+    packed.branch[0] = torch.tensor([0, 1, 0, 2])
+    with pytest.raises(DataError, match="lie apart"):
+        hidden_states(backbone_of("llama"), **packed.tensors(), by_segment=True)

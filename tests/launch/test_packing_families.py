@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -57,14 +58,14 @@ def test_reading_few_states_changes_none_of_them(family: str, checkpointing: boo
     read = [row * columns + end - 1 for row, s in zip(packed.rows, packed.branch_spans, strict=True) for _, end in s]
     read += [packed.rows[2] * columns + packed.starts[2] + 5] * 2
 
-    def at(**how: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        hidden = hidden_states(model, **packed.tensors(), **how).flatten(0, 1)[read]  # type: ignore[arg-type]
+    def at(**how: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        hidden = hidden_states(model, **packed.tensors(), **how).flatten(0, 1)[read]
         return hidden, gradients(model, [[hidden]])
 
-    whole, some = at(by_segment=False), at(read=torch.tensor(read))
+    whole, some = at(by_segment=False), at(read=torch.tensor(read), by_segment=True)
     assert torch.allclose(whole[0], some[0], atol=1e-5)
     assert_same_gradients(some[1], whole[1])
-    again = at()  # the hooks of the trimmed layer are gone
+    again = at(by_segment=True)  # the hooks of the trimmed layer are gone
     assert torch.allclose(whole[0], again[0], atol=1e-5)
 
 
@@ -149,7 +150,7 @@ def test_a_backbone_that_has_packed_still_runs_padded() -> None:
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     with torch.no_grad():
         before = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        hidden_states(model, **pack(TREES).tensors())
+        hidden_states(model, **pack(TREES).tensors(), by_segment=True)
         assert model.config._attn_implementation == segments.KERNEL
         after = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
     assert torch.equal(before, after)

@@ -65,20 +65,20 @@ def test_equals_the_naive_loop_with_gradients(backbone: Path, kind: str) -> None
 
 @pytest.mark.parametrize("packing", ["shared", "packed", "padded"])
 def test_each_answer_is_encoded_once(tiny_llama: Path, packing: Any) -> None:
-    """28 pairs among K = 8 answers: 8 sequences, or their tokens with the prompt once (2 tokens: <s> and ?)."""
+    """28 pairs among K = 8 answers: 8 sequences, or their tokens with the prompt once: <s> and 19 more."""
     model, _ = made(tiny_llama)
     objective = PreferenceObjective(model.renderer, model.config, packing)
     pairs = [(i, j) for i in range(8) for j in range(i)]
-    row = {"prompt": "?", "responses": [f"{k} answer" for k in range(8)], "winners": [i for i, _ in pairs],
+    row = {"prompt": "?" * 19, "responses": [f"{k} is my answer" for k in range(8)], "winners": [i for i, _ in pairs],
            "losers": [j for _, j in pairs], "weights": [1.0] * 28, "source": "x:1"}  # fmt: skip
     seen: list[torch.Size] = []
     model.backbone.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True
     )
     assert objective.loss(model, objective.collate([row])).count == 28
-    answer = len("0 answer") + 1  # a token a byte, and EOS
+    answer = len("0 is my answer") + 1  # a token a byte, and EOS
     assert seen == [
-        {"shared": (1, 2 + 8 * answer), "packed": (1, 8 * (2 + answer)), "padded": (8, 2 + answer)}[packing]
+        {"shared": (1, 20 + 8 * answer), "packed": (1, 8 * (20 + answer)), "padded": (8, 20 + answer)}[packing]
     ]
 
 

@@ -14,6 +14,7 @@ from align.preference import PreferenceModel
 from align.preference.batch import layout_for, parts, sequences
 from align.preference.config import PreferenceConfig
 from align.preference.objective import PreferenceObjective
+from launch import packing
 from launch.errors import DataError
 from launch.models import apply_lora
 from launch.options import LoraOptions
@@ -46,6 +47,12 @@ ROWS = {
 def model_on(folder: Path, kind: str = "hrc") -> PreferenceModel:
     options: Any = {"kind": kind, "seed": 1, "tau": 1.0, "max_length": LIMIT}
     return lively(PreferenceModel.from_backbone(folder, **options))
+
+
+@pytest.fixture(params=[0, 10**6], ids=["by segment", "dense mask"])
+def ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways that packed rows run under sdpa, whatever the texts' length."""
+    monkeypatch.setattr(packing, "SHORT", request.param)
 
 
 def saved(family: str, folder: Path) -> Path:
@@ -81,6 +88,7 @@ def assert_equal(found: dict[str, dict[str, torch.Tensor]]) -> None:
             assert float((values[name] - value).abs().max()) < 1e-5 * scale, (layout, name)
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("case", ROWS)
 def test_layouts_agree_in_loss_gradients_and_metrics(tiny_llama: Path, case: str) -> None:
     model = model_on(tiny_llama)
@@ -93,6 +101,7 @@ def test_layouts_agree_for_every_kind(tiny_llama: Path, kind: str) -> None:
     assert_equal(results(model, model, ROWS["several"]))
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_layouts_agree_with_adapters_and_checkpoints(tiny_llama: Path, lora: bool, checkpointing: bool) -> None:
@@ -112,6 +121,7 @@ def test_layouts_agree_with_adapters_and_checkpoints(tiny_llama: Path, lora: boo
     assert_equal(results(learner, model, ROWS["several"] + ROWS["a prefix of another"]))
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "gemma", "gemma2", "gemma3", "mistral_window"])
 def test_layouts_agree_in_every_family(family: str, tmp_path: Path) -> None:
     """Prompts longer than the window, read from a folder as a user would; Gemma-2 comes out under eager attention."""
@@ -127,6 +137,7 @@ def test_layouts_agree_in_every_family(family: str, tmp_path: Path) -> None:
     assert all(np.abs(x.S - y.S).max() < 1e-4 for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.usefixtures("ways")
 def test_scores_agree_whatever_the_layout_and_the_budget(tiny_llama: Path) -> None:
     """Down to a budget of one sequence, under which a group is encoded in parts."""
     model = model_on(tiny_llama)
