@@ -175,7 +175,7 @@ def preference_model(config: Config, kind: str, base: Path, groups: list[dict[st
     )
     result = fit(
         model,
-        PreferenceObjective(model.renderer, model.config, packing="padded"),  # prompts of six tokens are not worth it
+        PreferenceObjective(model.renderer, model.config),
         groups,
         options=o.train,
         run=run,
