@@ -1,0 +1,158 @@
+"""MT-Bench: published means from real grades, real replies read again, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.errors import ConfigError, DataError
+from tasks.benchmarks import mt_bench as mt
+from tasks.benchmarks.files import read_rows, write_rows
+
+
+@pytest.fixture(scope="module")
+def grades() -> list[dict[str, Any]]:
+    with (Path(__file__).parent / "mt_bench_scores.csv").open(encoding="utf-8", newline="") as file:
+        return [
+            {"file": r["file"], "model": r["model"], "question_id": int(r["question_id"]), "turn": int(r["turn"])}
+            | {"score": float(r["score"])}
+            for r in csv.DictReader(file)
+        ]
+
+
+def test_preference_eval_acceptance_7_means_of_two_public_judgment_files(grades):
+    """The last model's rows are two runs appended, 320 grades with one -1 on turn 2."""
+    table = {row["model"]: row for row in mt.score([row for row in grades if row["file"] == "orpo"])}
+    expected = {
+        "mistral-orpo-trl": (7.73125, 6.6, 7.165625),
+        "mistral-orpo-capybara": (7.125, 6.5125, 6.81875),
+        "mistral-orpo-mix": (6.43125, 5.575, 6.003125),
+        "mistral-orpo": (6.675, 5.037736, 5.858934),
+    }
+    for model, means in expected.items():
+        row = table[model]
+        assert (row["turn_1"], row["turn_2"], row["average"]) == pytest.approx(means, abs=1e-6), model
+        assert row["low"] < row["average"] < row["high"]
+    assert (table["mistral-orpo"]["n"], table["mistral-orpo"]["failed"]) == (319, 1)
+    names = ("coding", "extraction", "humanities", "math", "reasoning", "roleplay", "stem", "writing")
+    by_category = dict(zip(names, (5.75, 8.05, 9.75, 3.65, 4.45, 7.9, 9.0, 8.775), strict=True))
+    assert table["mistral-orpo-trl"]["categories"] == pytest.approx(by_category)
+
+
+def test_preference_eval_acceptance_7_a_file_with_120_failed_grades(grades):
+    """Unequal failures: 37 grades of turn 1 and 3 of turn 2, so the average is not the mean of the turns' means."""
+    [row] = mt.score([row for row in grades if row["file"] == "granite"])
+    assert (row["n"], row["failed"]) == (40, 120)
+    assert (row["turn_1"], row["turn_2"]) == pytest.approx((282 / 37, 14 / 3))
+    assert row["average"] == pytest.approx(296 / 40)
+
+
+def test_appended_reruns_are_averaged_unless_the_latest_is_asked_for(grades):
+    rows = [row for row in grades if row["model"] == "mistral-orpo"]
+    [latest] = mt.score(rows, latest=True)
+    assert latest["n"] + latest["failed"] == 160
+    assert latest["average"] != pytest.approx(mt.score(rows)[0]["average"])
+    assert mt.score(rows[::-1])[0]["average"] == pytest.approx(mt.score(rows)[0]["average"])
+
+
+def test_real_replies_read_again_give_the_stored_grades(data_dir: Path):
+    rows = read_rows(data_dir / "eval/mt_bench/japanese_gpt4_single_judgments.jsonl.gz")
+    assert len(rows) == 564
+    assert [mt.parse_grade(row["judgment"]) for row in rows] == [row["score"] for row in rows]
+    assert len(mt.score(rows)) == 7
+
+
+@pytest.mark.parametrize(
+    ("reply", "grade"),
+    [
+        ("Rating: [[8]]", 8),
+        ("[[7.5]] and [[3]]", 7.5),
+        ("Rating: [6]", 6),
+        ("[3] but [[9]]", 9),
+        ("Rating: 8", -1),
+        ("[[rating]]", -1),
+        ("[[8/10]]", -1),
+        ("", -1),
+    ],
+)
+def test_grades_stand_in_brackets(reply, grade):
+    assert mt.parse_grade(reply) == grade
+
+
+def test_pairs_that_disagree_are_ties():
+    """x beats base once, disagrees once, ties once, errs once: 1 win of 3, adjusted (1 + 2/2)/3."""
+
+    def pair(first: str, second: str, one: str, other: str = "base") -> dict[str, str]:
+        return {"model_1": one, "model_2": other, "g1_winner": first, "g2_winner": second}
+
+    rows = [
+        pair("model_1", "model_1", "x"),
+        pair("model_1", "model_2", "x"),
+        pair("tie", "tie", "x"),
+        pair("error", "model_1", "x"),
+        pair("model_1", "model_1", "base", "y"),
+        pair("model_1", "model_1", "x", "y"),
+    ]
+    table = {row["model"]: row for row in mt.pairwise(rows, "base")}
+    assert set(table) == {"x", "y"}
+    assert (table["x"]["win"], table["x"]["loss"], table["x"]["tie"]) == (1, 0, 2)
+    assert table["x"]["win_rate_adjusted"] == pytest.approx(2 / 3)
+    assert table["y"]["win_rate_adjusted"] == 0
+    everyone = {row["model"]: row for row in mt.pairwise(rows, None)}
+    assert everyone["x"]["win"] == 2 and everyone["base"]["win"] == 1
+    assert mt.parse_pair("[[C]] or [[B]]") == "B" and mt.parse_pair("A") == "error"
+
+
+def test_prompts_are_the_official_ones_and_answers_fill_no_place(data_dir: Path):
+    folder = data_dir / "eval/mt_bench"
+    prompts = {row["name"]: row for row in read_rows(folder / "judge_prompts.jsonl")}
+    questions = read_rows(folder / "question.jsonl")
+    assert {row["category"] for row in questions} == set(mt.CATEGORIES) == set(mt.TEMPERATURES)
+    for row in questions:
+        assert row["category"] == mt.CATEGORIES[(row["question_id"] - 81) // 10]
+    references = {r["question_id"]: r["choices"][0]["turns"] for r in read_rows(folder / "reference_answer_gpt4.jsonl")}
+    turns = ["first {question} [[10]]", "second {answer_1}"]
+    for question in questions:
+        reference = references.get(question["question_id"])
+        for turn in (1, 2):
+            name, messages = mt.judge_messages(prompts, question, turns, turn, reference)
+            text = messages[1]["content"]
+            assert ("math" in name) == (question["category"] in mt.REFERENCED)
+            assert turns[0] in text and (turns[1] in text) == (turn == 2)
+            assert question["turns"][turn - 1] in text
+            official = prompts[name]["prompt_template"]
+            assert text.startswith(official[: official.index("{")])
+    with pytest.raises(DataError, match="needs a reference answer"):
+        mt.judge_messages(prompts, next(q for q in questions if q["category"] == "math"), turns, 1)
+    with pytest.raises(ConfigError, match="has no 'single-v1'"):
+        mt.judge_messages({}, questions[0], turns, 1)
+
+
+def test_preference_eval_acceptance_8_mt_bench_judgments_come_back_as_they_went(tmp_path, grades):
+    rows = [row for row in grades if row["model"] == "mistral-orpo-trl"]
+    back = read_rows(write_rows(tmp_path / "gpt-4_single.jsonl", rows))
+    assert mt.score(back) == mt.score(rows)
+
+
+def test_a_turn_without_grades_has_no_mean():
+    [row] = mt.score([{"model": "m", "question_id": 81, "turn": 1, "score": 7}])
+    assert row["average"] == 7 and math.isnan(row["turn_2"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([], "no judgments"),
+        ([{"model": "m", "question_id": 81, "turn": 1, "score": math.nan}], "row 1: score nan is no grade"),
+        ([{"model": "m", "question_id": 81, "turn": 1, "score": "8"}], "row 1: score '8' is no grade"),
+        ([{"model": "m", "question_id": 81, "turn": 3, "score": 8}], "row 1: turn 3"),
+        ([{"model": "m", "question_id": 81, "score": 8}], "row 1 has no 'turn'"),
+    ],
+)
+def test_bad_judgments_are_refused_in_one_line(rows, complaint):
+    with pytest.raises(DataError, match=complaint):
+        mt.score(rows)
