@@ -5,9 +5,9 @@
 The judge (benchmarks.real_judge: HRC 4+1 over all-MiniLM-L6-v2) learns to prefer a story's real continuation to what
 the policy samples, both 64 tokens long, as it scores them later. Three rounds of DSPPO follow through the recipe
 `align.selfplay.rounds`, 200 new openings each. Every policy then continues the same held-out openings, and its answers
-are compared with other answers of the starting policy by the judge it was optimised against and by another one: each
-seed has a judge of its own, from its own samples and first weights, and the next seed's is the other one. Held-out NLL
-of real stories, length and distinct n-grams show whether it collapsed.
+are compared with other answers of the starting policy by the judge it was optimised against and by another one, which
+learnt from other samples and first weights (there are two; seeds take turns). Held-out NLL of real stories, length and
+distinct n-grams show whether it collapsed.
 
 Two rows need no training: round 0 against itself, and the best of K answers of round 0 by the judge, which is what
 the judge's signal is worth. The learning rate is the one of RATES with the best round 1 at seed 0, by its own judge on
@@ -38,9 +38,9 @@ BETA, RATES = 0.1, (1e-4, 3e-4, 1e-3)
 """1/eta in win rate per nat, and the learning rates tried: the paper's 0.001 and 5e-7 are for models 30,000 times
 larger."""
 EPOCHS = 2.0
-JUDGES = 3
+JUDGES = 2
 """Trained; seed s plays against judge s, and judge s + 1 is the other one, both modulo JUDGES."""
-ANSWERS, BEST = 3, 2
+ANSWERS, BEST = 2, 1
 """Of each policy to each held-out opening, and how often the best of K is drawn."""
 OUT = Path(__file__).parents[1] / "docs" / "results"
 WORK = Path(__file__).parents[1] / "runs" / "real_selfplay"
