@@ -26,12 +26,13 @@ FAILURES = ("429", "500", "timeout", "cut", "garbage")
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """Answers "item 7" with "verdict 7". `fails(text, attempt)` says how a request fails, or None."""
+    """Answers "item 7" with "verdict 7". `fails(text, attempt)` says how a request fails, or None; `content(text)` is
+    the reply's text, or fields of its choice."""
 
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, fails: Callable[[str, int], str | None], content: Callable[[str], str]) -> None:
+    def __init__(self, fails: Callable[[str, int], str | None], content: Callable[[str], Any]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.fails, self.content = fails, content
         self.lock = threading.Lock()
@@ -73,8 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, text: str) -> bytes:
         time.sleep(0.01)
-        message = {"role": "assistant", "content": self.server.content(text)}
-        answer: dict[str, Any] = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        said = self.server.content(text)
+        choice = said if isinstance(said, dict) else {"message": {"role": "assistant", "content": said}}
+        answer: dict[str, Any] = {"choices": [{"index": 0, "finish_reason": "stop", **choice}]}
         return json.dumps({**answer, "model": "judge", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}).encode()
 
     def _answer(self, text: str, failure: str | None, reply: bytes) -> None:
@@ -114,7 +116,7 @@ def verdict(text: str) -> str:
 
 @contextmanager
 def judge(
-    fails: Callable[[str, int], str | None] = lambda text, attempt: None, content: Callable[[str], str] = verdict
+    fails: Callable[[str, int], str | None] = lambda text, attempt: None, content: Callable[[str], Any] = verdict
 ) -> Iterator[JudgeServer]:
     server = JudgeServer(fails, content)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,0 +1,99 @@
+"""``arbiter eval BENCH``: answer, judge, score; official files at every step; killed runs go on where they were.
+
+    arbiter eval alpaca_eval --model runs/mine/export --judge http://127.0.0.1:8001 --baseline model_outputs.json \\
+        --out runs/alpaca --dry-run
+    arbiter eval rewardbench --model runs/hrc/model --questions rewardbench2.jsonl --out runs/rb2
+
+Prints the scores; ``OUT/scores.json`` holds them with what they rest on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+_PATHS = {
+    "baseline": "answers of the model to compare with (alpaca_eval, arena_hard)",
+    "questions": "questions (rewardbench, arena_hard, mt_bench)",
+    "prompts": "the official judge prompts: a file, for arena_hard the folder of a checkout",
+    "references": "reference answers (mt_bench)",
+    "difficulty": "instruction_difficulty.csv (alpaca_eval, for length control without regularisation)",
+    "gamed": "the official df_gamed.csv (alpaca_eval, for length control)",
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand (entry point of group ``arbiter.commands``)."""
+    parser = commands.add_parser("eval", help="score a model on a benchmark, in the official formats")
+    parser.add_argument("bench", choices=("rewardbench", "alpaca_eval", "arena_hard", "mt_bench"))
+    parser.add_argument("--model", required=True, help="a file of answers, a server's http://… or a model's folder")
+    parser.add_argument("--out", required=True, type=Path, help="folder for everything that is written")
+    parser.add_argument(
+        "--name", dest="called", help="the model's name in the files; default its file, folder or served name"
+    )
+    parser.add_argument("--judge", help="http://… of a judge, or (alpaca_eval) a preference model's folder")
+    parser.add_argument("--judge-model", help="the judge's name on its server; default the first served")
+    parser.add_argument("--model-name", help="the model's name on its server; default the first served")
+    for name, what in _PATHS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=what)
+    parser.add_argument(
+        "--other-prompts", action="store_true", help="accept judge prompts that are not the official ones"
+    )
+    parser.add_argument("--limit", type=int, help="first so many questions only")
+    parser.add_argument("--max-tokens", type=int, default=2048, help="per answer")
+    parser.add_argument("--temperature", type=float, default=0.0, help="of answers (mt_bench has its own)")
+    parser.add_argument("--concurrency", type=int, default=16, help="requests at a time")
+    parser.add_argument(
+        "--budget", type=float, default=0.05, help="share of verdicts that may fail before the run stops"
+    )
+    parser.add_argument("--api-key-env", help="environment variable with the servers' key")
+    parser.add_argument(
+        "--prices", type=float, nargs=2, default=(0.0, 0.0), metavar="P", help="per million tokens, in out"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dry-run", action="store_true", help="show calls, tokens and cost, and ask for nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the benchmark, print, return the exit code."""
+    from tasks.benchmarks.runs import run as run_benchmark
+    from tasks.benchmarks.sources import Options
+
+    given = {field.name: getattr(arguments, field.name) for field in fields(Options) if field.name != "name"}
+    given["prices"] = tuple(arguments.prices)
+    name = arguments.called or arguments.model_name or Path(arguments.model.rstrip("/")).name.split(".")[0]
+    result = run_benchmark(Options(**given, name=name))
+    if arguments.json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    elif "summary" in result:
+        print(result["summary"])
+    else:
+        _show(result)
+    return 0
+
+
+def _show(result: dict[str, Any], indent: str = "") -> None:
+    """Numbers and tables, one a line; the rest is in scores.json."""
+    for key, value in result.items():
+        if isinstance(value, dict):
+            print(f"{indent}{key}")
+            _show(value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"{indent}{key}")
+            for row in value:
+                print(f"{indent}  " + "  ".join(f"{name} {_text(cell)}" for name, cell in row.items() if _plain(cell)))
+        else:
+            print(f"{indent}{key} {_text(value)}")
+
+
+def _plain(value: Any) -> bool:
+    return not isinstance(value, dict | list)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
