@@ -34,7 +34,7 @@ from benchmarks.measure import machine
 from benchmarks.real_judge import CONTINUATION, HELD_OUT, PLAY, VALID, opening, sample, train_judge
 
 ROUNDS, PER_ROUND, K = 3, 200, 5
-BETA, RATES = 0.1, (1e-4, 3e-4, 1e-3)
+BETA, RATES = 0.1, (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 """1/eta in win rate per nat, and the learning rates tried: the paper's 0.001 and 5e-7 are for models 30,000 times
 larger."""
 EPOCHS = 2.0
@@ -42,6 +42,8 @@ JUDGES = 2
 """Trained; seed s plays against judge s, and judge s + 1 is the other one, both modulo JUDGES."""
 ANSWERS, BEST = 2, 1
 """Of each policy to each held-out opening, and how often the best of K is drawn."""
+CHOICE_ANSWERS = 4
+"""Of each policy to each validation opening."""
 OUT = Path(__file__).parents[1] / "docs" / "results"
 WORK = Path(__file__).parents[1] / "runs" / "real_selfplay"
 
@@ -139,8 +141,8 @@ def choose_rate(start: str, stories: Sequence[str]) -> list[dict[str, Any]]:
         )
         for rate in RATES
     ]
-    answers = [texts(sample(policy, openings, ANSWERS, seed=8)) for policy in policies]
-    base = texts(sample(start, openings, ANSWERS, seed=7))
+    answers = [texts(sample(policy, openings, CHOICE_ANSWERS, seed=8)) for policy in policies]
+    base = texts(sample(start, openings, CHOICE_ANSWERS, seed=7))
     found: list[dict[str, Any]] = [
         {"rate": rate, **summary(each), "nll": nll(policy, stories[VALID])}
         for rate, policy, each in zip(RATES, policies, wins(model, openings, answers, base), strict=True)
