@@ -1,0 +1,82 @@
+"""What a resolver must beat: the first context, the majority, the longest context, BM25, and an embedding.
+
+All choose a context by its text and the answer it gives; contexts that give none are passed over. Each is a function
+``(question, contexts, answers) -> index or None``, as is `structural`, so that `compare` can measure them alike.
+
+    compare(instances, BASELINES | {"structural": structural, "embedding": embedding(minilm())})
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from reasoning.conflict import bm25
+from reasoning.conflict.instance import Instance
+from reasoning.conflict.metrics import Encode, Prediction, evaluate
+from reasoning.conflict.resolver import resolve
+from reasoning.conflict.text import normalise, words
+from tasks.benchmarks.intervals import Estimate
+
+Choose = Callable[[str, Sequence[str], Sequence[str]], int | None]
+
+
+def first(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
+    """The first context that answers."""
+    return next((j for j, a in enumerate(answers) if a.strip()), None)
+
+
+def majority(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
+    """The answer that most contexts give; at a tie the one given first."""
+    groups = [normalise(a) for a in answers]
+    counts = Counter(g for g in groups if g)
+    return groups.index(counts.most_common(1)[0][0]) if counts else None
+
+
+def longest(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
+    """The longest context, in words."""
+    return _best([float(len(words(c))) for c in contexts], answers)
+
+
+def by_bm25(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
+    """The context most like the question, by BM25 among the contexts."""
+    return _best(bm25.scores(question, contexts), answers)
+
+
+def embedding(encode: Encode) -> Choose:
+    """The context nearest to the question and its own answer in an embedding's cosine."""
+
+    def choose(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
+        asked = encode([f"{question} {a}" for a in answers])
+        return _best(np.sum(asked * encode(list(contexts)), axis=1).tolist(), answers)
+
+    return choose
+
+
+def structural(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
+    """`resolver.resolve`, told the answers."""
+    return resolve(question, contexts, answers)["followed"]
+
+
+BASELINES: dict[str, Choose] = {"first": first, "majority": majority, "longest": longest, "bm25": by_bm25}
+
+
+def compare(instances: Iterable[Instance], chooser: Mapping[str, Choose]) -> dict[str, dict[str, Estimate]]:
+    """`metrics.evaluate` of every chooser on the same instances."""
+    known = list(instances)
+    report = {}
+    for name, choose in chooser.items():
+        predictions = []
+        for instance in known:
+            answers = [c.answer for c in instance.contexts]
+            at = choose(instance.question, [c.text for c in instance.contexts], answers)
+            predictions.append(Prediction("" if at is None else answers[at], at))
+        report[name] = evaluate(known, predictions)
+    return report
+
+
+def _best(scores: Sequence[float], answers: Sequence[str]) -> int | None:
+    answering = [j for j, a in enumerate(answers) if a.strip()]
+    return max(answering, key=lambda j: scores[j], default=None)
