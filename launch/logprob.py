@@ -152,16 +152,18 @@ def branch_targets(packed: Packed, numbers: Sequence[Sequence[int]]) -> Targets:
     return Targets(torch.tensor(source, dtype=torch.long), tokens, torch.tensor(answer, dtype=torch.long))
 
 
-def layout_for(model: torch.nn.Module) -> tuple[Layout, str | None]:
-    """The fastest layout that is exact for `model`, and one line why it is no better one, else None."""
+def layout_for(model: torch.nn.Module, asked: Layout = "shared") -> tuple[Layout, str | None]:
+    """The layout nearest to `asked` that is exact for `model`, and one line why it is another one, else None."""
     from launch.packing import unservable
 
+    if asked == "padded":
+        return asked, None
     causal = causal_lm(model)
     if _scale(causal.config) is None:
         return "padded", f"{causal.config.model_type} changes its logits after the head"
-    reason = unservable(causal.base_model)
+    reason = unservable(causal.base_model, shared=asked == "shared")
     if reason is None:
-        return "shared", None
+        return asked, None
     return ("packed" if unservable(causal.base_model, shared=False) is None else "padded"), reason
 
 

@@ -85,9 +85,9 @@ class Config:
     """Prompts (K answers each) per forward of the reference pass."""
     reference_cache: str = ""
     """Folder of reference log-probabilities that runs share: another method on the same samples makes none."""
-    layout: Literal["auto", "padded"] = "auto"
-    """auto: a prompt goes through the policy once for all its answers, where its architecture allows. padded: once for
-    each, in rows of one length; the same numbers, slower."""
+    packing: Literal["shared", "packed", "padded"] = "shared"
+    """shared: a prompt goes through the policy once for all its answers. packed: once for each, without padding. padded:
+    in rows of one length. The same numbers; an architecture that cannot share gets the next, with a line."""
     eval_prompts: str = ""
     """Held-out prompts, written as `prompts`; empty: policies are not compared after the rounds."""
     eval_samples: int = 5

@@ -304,13 +304,11 @@ class Stages:
         return self._model[1], self._model[2]
 
     def layout(self, model: Any) -> Layout:
-        """How `model` reads rows; says once why, where it is not the fastest way."""
-        if self.config.layout == "padded":
-            return "padded"
-        found, reason = layout_for(model)
+        """How `model` reads rows; says once why, where it is not the way that was asked."""
+        found, reason = layout_for(model, self.config.packing)
         if reason is not None and reason not in self._told:
             self._told.add(reason)
-            log.warning("prompts are read once per answer: %s", reason)
+            log.warning("%s; rows are %s instead, at the same numbers", reason, found)
         return found
 
     def _work(self, policy: str, parts: Sequence[Work], passes: float = 1.0) -> dict[str, float]:

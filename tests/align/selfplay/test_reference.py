@@ -135,8 +135,8 @@ def test_a_run_loads_its_policy_once_and_plays_what_it_saved(
 def test_the_padded_layout_plays_the_same_round(char_policy: Path, tmp_path: Path) -> None:
     """One round in both layouts: the same rows, and weights that differ by rounding."""
     policies = []
-    for layout in ("auto", "padded"):
-        rounds.main(replace(config(char_policy, tmp_path / layout, **SMALL), layout=layout))
+    for layout in ("shared", "padded"):
+        rounds.main(replace(config(char_policy, tmp_path / layout, **SMALL), packing=layout))
         [file] = (tmp_path / layout).glob("checkpoints/round-1-*/final/model.safetensors")
         policies.append(load_file(file))
     one, two = policies
