@@ -1,8 +1,8 @@
 """Okapi BM25 (Robertson and Zaragoza 2009) over the sentences of one passage: the fall-back where no chain is found.
 
 score(q, d) = sum over words w of q of idf(w) · tf (k1 + 1) / (tf + k1 (1 - b + b |d| / mean |d|)), with
-idf(w) = ln(1 + (N - n_w + ½) / (n_w + ½)), which is never negative. A passage is indexed and forgotten, so there is
-nothing for a retrieval library to keep.
+idf(w) = ln(1 + (N - n_w + ½) / (n_w + ½)), which is never negative. Plurals count as their singular.
+A passage is indexed and forgotten, so there is nothing for a retrieval library to keep.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from reasoning.conflict.text import STOP_WORDS, words
+from reasoning.conflict.text import STOP_WORDS, singular, words
 
 K1, B = 1.5, 0.75
 
 
 def scores(query: str, documents: Sequence[str]) -> list[float]:
     """One score per document, 0 where it shares no content word with the query."""
-    bags = [Counter(w for w in words(document) if w not in STOP_WORDS) for document in documents]
+    bags = [Counter(singular(w) for w in words(document) if w not in STOP_WORDS) for document in documents]
     lengths = [sum(bag.values()) for bag in bags]
     mean = sum(lengths) / len(lengths) if any(lengths) else 1.0
-    wanted = {w for w in words(query) if w not in STOP_WORDS}
+    wanted = {singular(w) for w in words(query) if w not in STOP_WORDS}
     total = len(bags)
     idf = {w: math.log(1 + (total - n + 0.5) / (n + 0.5)) for w in wanted if (n := sum(w in bag for bag in bags))}
     return [

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from reasoning.conflict.instance import Instance
 from reasoning.conflict.paths import extract_paths
-from reasoning.conflict.text import cleared, negates, normalise, refutes, sentences, words
+from reasoning.conflict.text import WORD, cleared, negates, normalise, refutes, sentences, words
 
 Mode = Literal["context", "paths", "both"]
 
@@ -121,9 +121,9 @@ def parse(completion: object) -> Parsed:
         return Parsed("outside")
     trace = text[tags[0].end() : tags[1].start()].strip()
     answer = text[tags[2].end() : tags[3].start()].strip()
-    if not words(trace):
+    if not WORD.search(trace):
         return Parsed("empty_think")
-    if not words(answer):
+    if not WORD.search(answer):
         return Parsed("empty_answer")
     return Parsed("ok", trace, answer)
 
@@ -139,24 +139,16 @@ def completion_text(completion: object) -> str | None:
 
 
 def steps(trace: str) -> list[Step]:
-    """Sentences of a trace with what they cite.
-
-    A citation alone after a full stop belongs to the sentence before it. A sentence without one takes the first
-    citation of its line: a line is one step that may hold several sentences.
-    """
+    """Sentences of a trace with what they cite; a citation alone after a full stop belongs to the one before it."""
     found: list[Step] = []
-    for line in trace.splitlines():
-        on_line: list[Step] = []
-        for start, end in sentences(line):
-            sentence = line[start:end]
-            cited = tuple(dict.fromkeys(int(n) - 1 for n in _CITATION.findall(sentence)))
-            rest = _CITATION.sub(" ", sentence).strip()
-            if words(rest):
-                on_line.append(Step(rest, cited))
-            elif cited and on_line:
-                on_line[-1] = Step(on_line[-1].text, tuple(dict.fromkeys((*on_line[-1].cited, *cited))))
-        inherited = next((step.cited for step in on_line if step.cited), ())
-        found.extend(step if step.cited else Step(step.text, inherited) for step in on_line)
+    for start, end in sentences(trace):
+        sentence = trace[start:end]
+        cited = tuple(dict.fromkeys(int(n) - 1 for n in _CITATION.findall(sentence)))
+        rest = " ".join(_CITATION.sub(" ", sentence).split())
+        if WORD.search(rest):
+            found.append(Step(rest, cited))
+        elif cited and found:
+            found[-1] = Step(found[-1].text, tuple(dict.fromkeys((*found[-1].cited, *cited))))
     return found
 
 

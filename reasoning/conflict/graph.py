@@ -65,14 +65,19 @@ def build(triples: Iterable[Triple], names: Names) -> networkx.Graph:
         head, tail = names.node(triple.head), names.node(triple.tail)
         if not head or not tail or head == tail:
             continue
-        cost = 1 + COOCCURRENCE_COST * triple.cooccurrence
+        price = cost([triple])
         if graph.has_edge(head, tail):
             edge = graph.edges[head, tail]
             edge["triples"].append(triple)
-            edge["cost"] = min(edge["cost"], cost)
+            edge["cost"] = min(edge["cost"], price)
         else:
-            graph.add_edge(head, tail, triples=[triple], cost=cost)
+            graph.add_edge(head, tail, triples=[triple], cost=price)
     return graph
+
+
+def cost(triples: Iterable[Triple]) -> float:
+    """What it costs to walk these links."""
+    return sum(1 + COOCCURRENCE_COST * t.cooccurrence for t in triples)
 
 
 def chains(

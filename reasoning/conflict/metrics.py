@@ -114,7 +114,7 @@ def _by_meaning(
     texts = list(dict.fromkeys(t for k in open_rows for t in (predictions[k].answer, *instances[k].gold)))
     if not texts:
         return
-    at = {text: row for text, row in zip(texts, encode(texts), strict=True)}
+    at = dict(zip(texts, encode(texts), strict=True))
     for k in open_rows:
         near = max(float(at[predictions[k].answer] @ at[gold]) for gold in instances[k].gold)
         rows[k]["semantic"] = float(near >= SAME)

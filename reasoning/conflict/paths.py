@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from reasoning.conflict import bm25, graph
 from reasoning.conflict.extract import DEFAULT, Extractor
 from reasoning.conflict.instance import Path, PathSet, Triple
-from reasoning.conflict.text import answer_matches, normalise, sentences, token_f1, truth_value
+from reasoning.conflict.text import answer_matches, content_stems, coverage, normalise, sentences, token_f1, truth_value
 
 if TYPE_CHECKING:
     import networkx
 
 MAX_HOPS, MAX_PATHS, FALLBACK_SENTENCES = 4, 3, 5
+TRIED_PER_PATH = 8
+"""Chains looked at for each one kept."""
 
 
 class Local(NamedTuple):
@@ -92,11 +94,22 @@ def extract_paths(
         A PathSet of kind "graph", or "text" for the fall-back; without paths for an empty passage.
     """
     local = local_graph(question, context, answer, extractor, aliases)
-    found = graph.chains(local.graph, local.sources, local.targets, max_hops, max_paths)
-    if found:
-        paths = tuple(chain_path(local, chain) for chain in found)
+    paths = best_paths(question, local, [*local.sources, answer], max_hops, max_paths)
+    if paths:
         return PathSet("graph", paths, confidence(paths[0].triples))
     return fallback(question, answer, local.sentences, fallback_sentences, extractor)
+
+
+def best_paths(question: str, local: Local, names: Sequence[str], max_hops: int, max_paths: int) -> tuple[Path, ...]:
+    """The cheapest chains; among those that cost the same, the ones whose sentences hold more of the question's words.
+
+    In a graph of co-occurrences many chains cost the same, and most of them are beside the point.
+    """
+    tried = graph.chains(local.graph, local.sources, local.targets, max_hops, TRIED_PER_PATH * max_paths)
+    stems = content_stems(question, names)
+    paths = [chain_path(local, chain) for chain in tried]
+    paths.sort(key=lambda p: (round(graph.cost(p.triples), 6), -coverage(stems, p.sentences)))
+    return tuple(paths[:max_paths])
 
 
 def fallback(

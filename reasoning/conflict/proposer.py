@@ -9,20 +9,18 @@ an answer in small letters ("film", "a novelist") is out of its reach, and then 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from reasoning.conflict import bm25
 from reasoning.conflict.extract import DEFAULT, Extractor
 from reasoning.conflict.paths import MAX_HOPS, local_graph, question_entities
-from reasoning.conflict.text import STOP_WORDS, negates, normalise, words
+from reasoning.conflict.text import content_stems, coverage, negates, normalise, words
 
 if TYPE_CHECKING:
     import networkx
 
-STEM = 4
-"""Words are the same content if they share this many first letters: live, lives, living."""
 HOP_COST = 0.02
 _YES_NO = re.compile(
     r"^\s*(?:is|are|was|were|do|does|did|can|could|would|will|has|have|had|should|may|might|must)\b", re.I
@@ -37,24 +35,6 @@ _YEAR = re.compile(r"\b[12]\d{3}\b")
 def is_yes_no(question: str) -> bool:
     """Whether a question starts with an auxiliary verb."""
     return _YES_NO.match(question) is not None
-
-
-def stem(word: str) -> str:
-    return word[:STEM]
-
-
-def content_stems(question: str, names: Iterable[str]) -> set[str]:
-    """Stems of a question's words that are neither stop words nor part of a name."""
-    named = {w for name in names for w in normalise(name).split()}
-    return {stem(w) for w in words(question) if w not in STOP_WORDS and w not in named and w not in ("many", "much")}
-
-
-def coverage(stems: set[str], sentences: Iterable[str]) -> float:
-    """Share of `stems` that the sentences hold; 1 if there are none to hold."""
-    if not stems:
-        return 1.0
-    said = {stem(w) for s in sentences for w in words(s)}
-    return len(stems & said) / len(stems)
 
 
 def fits(question: str, name: str) -> bool:

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from launch.errors import DataError
-from reasoning.conflict import graph
 from reasoning.conflict.extract import DEFAULT, Extractor
 from reasoning.conflict.instance import PathSet, Triple
 from reasoning.conflict.paths import (
@@ -28,14 +27,14 @@ from reasoning.conflict.paths import (
     MAX_HOPS,
     MAX_PATHS,
     Local,
-    chain_path,
+    best_paths,
     confidence,
     fallback,
     local_graph,
     question_entities,
 )
-from reasoning.conflict.proposer import content_stems, coverage, propose
-from reasoning.conflict.text import negates, normalise, truth_value, words
+from reasoning.conflict.proposer import propose
+from reasoning.conflict.text import content_stems, coverage, negates, normalise, truth_value, words
 
 
 class Fault(TypedDict):
@@ -156,11 +155,10 @@ def conflict_paths(question: str, passage: str, answer: str = "") -> PathView:
 def _judge(question: str, context: str, answer: str, extractor: Extractor, max_hops: int) -> _Judged:
     if not context.strip() or not answer.strip():
         return _Judged(answer, PathSet(), 0.0, ())
-    stems = content_stems(question, [*question_entities(question, extractor), answer])
     local = local_graph(question, context, answer, extractor)
+    stems = content_stems(question, [*local.sources, answer])
     best: _Judged | None = None
-    for chain in graph.chains(local.graph, local.sources, local.targets, max_hops, MAX_PATHS):
-        path = chain_path(local, chain)
+    for path in best_paths(question, local, [*local.sources, answer], max_hops, MAX_PATHS):
         faults = _contradictions(local, path.triples)
         sure = confidence(path.triples)
         score = (0.5 + 0.5 * coverage(stems, path.sentences)) * sure * 0.5 ** len(faults)

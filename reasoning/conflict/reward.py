@@ -66,7 +66,7 @@ class Rules:
     max_repeated: float = 0.3
     """Share of 4-grams that occurred before."""
     max_copied: float = 0.5
-    """Share of the trace's runs of `COPY_RUN` words that stand in a context or a path as they are."""
+    """Share of the trace's runs of `COPY_RUN` words, between two citations, that stand in a context as they are."""
 
 
 DEFAULT_RULES = Rules()
@@ -396,9 +396,17 @@ def _repeated(said: Sequence[str]) -> float:
 
 
 def _copied(found: Sequence[Step], passages: Sequence[str]) -> float:
-    """Share of the trace's runs of `COPY_RUN` words, citations aside, that stand in a passage."""
-    runs = ngrams([w for s in found for w in words(s.text)], COPY_RUN)
-    texts = [f" {' '.join(run)} " for run in runs]
+    """Share of the trace's runs of `COPY_RUN` words that stand in a passage as they are.
+
+    A citation interrupts a run: telling a chain link by link, each with its citation, is what is asked for, however
+    close to the passage. Runs go on through sentences that cite nothing.
+    """
+    blocks: list[list[str]] = [[]]
+    for step in found:
+        if step.cited:
+            blocks.append([])
+        blocks[-1] += words(step.text)
+    texts = [f" {' '.join(run)} " for block in blocks for run in ngrams(block, COPY_RUN)]
     return sum(any(t in passage for passage in passages) for t in texts) / len(texts) if texts else 0.0
 
 

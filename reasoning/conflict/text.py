@@ -82,6 +82,11 @@ def words(text: str) -> list[str]:
     return [match.group().casefold() for match in WORD.finditer(text)]
 
 
+def singular(word: str) -> str:
+    """A word without a plural's or third person's s: dogs and dog, lives and live are one."""
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+
+
 def normalise(name: str) -> str:
     """A name without case, accents' composition, articles, possessive and punctuation: the key of a graph's node."""
     found = [w.removesuffix("'s").removesuffix("’s") for w in words(unicodedata.normalize("NFKC", name))]
@@ -112,14 +117,11 @@ def _add(spans: list[Span], text: str, start: int, end: int) -> None:
     if start == end:
         return
     if end - start > 4 * SENTENCE_WORDS:  # shorter than that in characters cannot hold so many words
-        ends = [start + m.end() for m in re.finditer(r"\S+", text[start:end])]
-        while len(ends) > SENTENCE_WORDS:
-            cut = ends[SENTENCE_WORDS - 1]
-            spans.append(Span(start, cut))
-            ends = ends[SENTENCE_WORDS:]
-            start = cut
-            while text[start].isspace():
-                start += 1
+        found = [m.span() for m in re.compile(r"\S+").finditer(text, start, end)]
+        for first in range(0, len(found), SENTENCE_WORDS):
+            run = found[first : first + SENTENCE_WORDS]
+            spans.append(Span(run[0][0], run[-1][1]))
+        return
     spans.append(Span(start, end))
 
 
@@ -200,3 +202,21 @@ def lcs(a: Sequence[str], b: Sequence[str]) -> int:
 def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
     """All runs of `n` tokens."""
     return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+
+
+STEM = 4
+"""Words are the same content if they share this many first letters: live, lives, living."""
+
+
+def content_stems(question: str, names: Iterable[str]) -> set[str]:
+    """Stems of a question's words that are neither stop words nor part of a name."""
+    named = {w for name in names for w in normalise(name).split()}
+    return {w[:STEM] for w in words(question) if w not in STOP_WORDS and w not in named and w not in ("many", "much")}
+
+
+def coverage(stems: set[str], sentences: Iterable[str]) -> float:
+    """Share of `stems` that the sentences hold; 1 if there are none to hold."""
+    if not stems:
+        return 1.0
+    said = {w[:STEM] for s in sentences for w in words(s)}
+    return len(stems & said) / len(stems)
