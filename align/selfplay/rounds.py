@@ -86,8 +86,8 @@ class Config:
     reference_cache: str = ""
     """Folder of reference log-probabilities that runs share: another method on the same samples makes none."""
     packing: Literal["shared", "packed", "padded"] = "shared"
-    """shared: a prompt goes through the policy once for all its answers. packed: once for each, without padding. padded:
-    in rows of one length. The same numbers; an architecture that cannot share gets the next, with a line."""
+    """shared: a prompt goes through the policy once for all its answers. packed: once for each, without padding.
+    padded: in rows of one length. The same numbers; an architecture that cannot share gets the next, with a line."""
     eval_prompts: str = ""
     """Held-out prompts, written as `prompts`; empty: policies are not compared after the rounds."""
     eval_samples: int = 5
