@@ -71,9 +71,14 @@ class Reply:
 
     @property
     def top_logprobs(self) -> list[dict[str, Any]]:
-        """{token, logprob} of the likeliest first tokens; empty if none were asked for."""
+        """{token, logprob} of the likeliest first tokens, likeliest first; empty if none were asked for.
+
+        There may be one more than was asked for: see `JudgeClient._call`.
+        """
         content = (self.choice.get("logprobs") or {}).get("content") or []
-        return list(content[0]["top_logprobs"]) if content else []
+        listed = content[0]["top_logprobs"] if content else []
+        once = {entry["token"]: entry for entry in sorted(listed, key=lambda entry: entry["logprob"])}
+        return sorted(once.values(), key=lambda entry: -entry["logprob"])
 
 
 @dataclass
@@ -263,7 +268,8 @@ class JudgeClient:
             "top_p": 1.0,
         }
         if question.top_logprobs:
-            body |= {"logprobs": True, "top_logprobs": question.top_logprobs}
+            # vLLM puts the sampled token first, wherever it ranks, and cuts the list at k: one more makes it whole.
+            body |= {"logprobs": True, "top_logprobs": question.top_logprobs + self._server.is_vllm}
         if self._server.is_vllm:  # all named, since a model's generation_config.json would set what is left out
             body |= {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
         what = f"question {number}"

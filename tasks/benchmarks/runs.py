@@ -19,6 +19,8 @@ from tasks.benchmarks import alpaca_eval, arena_hard, mt_bench, official, reward
 from tasks.benchmarks.files import Row, index_by, need, read_rows, rows_sha256, write_rows
 from tasks.benchmarks.sources import Options, generate, judge_cache, open_judge, open_scorer
 
+TOP = 5
+"""Likeliest tokens that AlpacaEval's judge returns; a name that is not among them counts as impossible."""
 UNKNOWN = "x" * 1200
 """Stands for an answer not yet generated where a dry run counts tokens (about 300)."""
 
@@ -60,7 +62,7 @@ def run_alpaca_eval(options: Options) -> dict[str, Any]:
     outputs = _alpaca_outputs(options, reference)
     pairs = alpaca_eval.pair_up(reference, outputs, allow_missing=options.limit is not None)
     unequal = [pair for pair in pairs if pair["output_1"] != pair["output_2"]]
-    asked = [Question(alpaca_eval.judge_messages(template, p), 1, 1.0, 5) for p in unequal] if template else []
+    asked = [Question(alpaca_eval.judge_messages(template, p), 1, 1.0, TOP) for p in unequal] if template else []
     if options.dry_run:
         return _dry(options, asked, 0 if options.is_answers else len(reference))
     metrics: dict[str, float] = {}
@@ -77,7 +79,7 @@ def run_alpaca_eval(options: Options) -> dict[str, Any]:
             judged = client.ask(asked, _first_name)
             metrics = judged.metrics
             for pair, turned, reply in zip(unequal, swapped, judged.replies, strict=True):
-                value = alpaca_eval.preference(reply.top_logprobs, turned) if reply else math.nan
+                value = alpaca_eval.preference(reply.top_logprobs[:TOP], turned) if reply else math.nan
                 found[pair["index"]] = (value, reply.choice if reply else None)
     rows = [alpaca_eval.annotation_row(pair, judge, *found[pair["index"]]) for pair in pairs]
     write_rows(options.out / "results" / options.name / judge.replace("/", "_") / "annotations.json", rows)
@@ -92,7 +94,7 @@ def run_alpaca_eval(options: Options) -> dict[str, Any]:
 
 def _first_name(reply: Reply) -> float | None:
     """Whether a reply names a model; the order is undone where the pair is known."""
-    value = alpaca_eval.preference(reply.top_logprobs, False)
+    value = alpaca_eval.preference(reply.top_logprobs[:TOP], False)
     return None if math.isnan(value) else value
 
 
