@@ -94,10 +94,11 @@ def play(seed: int, rate: float, start: str, stories: Sequence[str]) -> list[str
     from align.selfplay import rounds
     from launch.contracts import Sampling
     from launch.options import RunOptions
+    from launch.runfolder import write_rows
 
     prompts = WORK / "openings.jsonl"
-    rows = [json.dumps({"prompt": opening(text)}) + "\n" for text in stories[PLAY][: ROUNDS * PER_ROUND]]
-    prompts.write_text("".join(rows), encoding="utf-8")
+    write_rows(prompts, [{"prompt": opening(text)} for text in stories[PLAY][: ROUNDS * PER_ROUND]])
+    write_rows(WORK / "openings_held_out.jsonl", [{"prompt": opening(text)} for text in stories[HELD_OUT]])
     folder = WORK / f"seed-{seed}-rate-{rate:g}"
     rounds.main(
         rounds.Config(
