@@ -16,8 +16,8 @@ INTRO = """# Side by side with its peers
 process of its own. Models have random weights (4 layers, width 256, unless said otherwise): work is measured, not
 quality. *Ratio* above 1 is in our favour and printed only where both sides' outputs agree. *Bound* is the ratio of the
 FLOPs counted on the two sides, products alone; *of it* is the ratio over the bound, and passes 100 % where the other
-side also does work that products do not count. *Peak* is the growth of resident memory in a case's first run, 0 where an
-earlier case of the same process had claimed as much. What stands behind the numbers, and what they do not say:
+side also does work that products do not count. *Peak* is the growth of resident memory in a case's first run, 0 where
+an earlier case of the same process had claimed as much. What stands behind the numbers, and what they do not say:
 [performance](../performance.md).
 """
 
