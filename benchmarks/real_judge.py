@@ -7,7 +7,7 @@ A pair is one story opening, the policy's continuation as it was sampled (64 tok
 real continuation cut to the same number of tokens, counted on the text as the judge reads it. So neither length nor a
 cut end tells the two apart. Two more marks of the making, not of the text, are kept out: samples that ended early (a
 real cut has no end) and samples that do not begin with a space (openings are cut between words, so a real one always
-does). Both are counted. `length_only` is the accuracy of what length still tells.
+does). Both are counted. `length_only` is the accuracy of what length still tells, `marks_only` that of punctuation.
 
 Stories are shared out once: the judge's, those that rates are chosen on, and those of every reported number are
 different ones, and none is played on. stories260K itself was trained on TinyStories, these perhaps among them.
@@ -149,7 +149,7 @@ def train_judge(folder: Path, policy: str | Path, stories: Sequence[str], seed: 
     pairs, _ = contests(policy, stories[HELD_OUT], SAMPLES, seed + 500)
     found = {
         "folder": str(folder / "model"), "seed": seed, "rate": RATE, "taught": len(learn), "left out": lost,
-        "tested": len(pairs), **accuracy(model, pairs), **length_only(learn, pairs),
+        "tested": len(pairs), **accuracy(model, pairs), **length_only(learn, pairs), **marks_only(learn, pairs),
     }  # fmt: skip
     found["cpu_seconds"] = round(time.process_time() - begun)
     write_json(done, found)
@@ -178,3 +178,23 @@ def length_only(learn: Sequence[Contest], pairs: Sequence[Contest]) -> dict[str,
 
         found[f"{name} only"] = longer(pairs) if longer(learn) >= 0.5 else 1 - longer(pairs)
     return found
+
+
+def marks_only(learn: Sequence[Contest], pairs: Sequence[Contest]) -> dict[str, float]:
+    """Accuracy of a logistic regression on what is no word: how often every character that is no letter is used, and
+    capitals, and of which kind the last two characters are. Marks of how the pairs were made would show here."""
+    from scipy.optimize import minimize
+
+    known = sorted({letter for c in learn for letter in c.real + c.sampled if not letter.isalpha()})
+
+    def inputs(text: str) -> list[float]:
+        ends = [kind(letter) for letter in text[-2:] for kind in (str.isalpha, str.isspace, str.isupper)]
+        return [*(float(text.count(letter)) for letter in known), float(sum(map(str.isupper, text))), *map(float, ends)]
+
+    def differences(contests: Sequence[Contest]) -> np.ndarray:
+        return np.array([np.subtract(inputs(c.real), inputs(c.sampled)) for c in contests])
+
+    X = differences(learn)
+    loss = lambda w: np.logaddexp(0, -X @ w).mean() + 0.01 * w @ w  # noqa: E731
+    scores = differences(pairs) @ minimize(loss, np.zeros(X.shape[1])).x
+    return {"marks only": float(correct(scores).mean())}

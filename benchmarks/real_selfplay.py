@@ -313,15 +313,16 @@ def page(results: dict[str, Any]) -> str:
         "## The judges",
         "",
         "Accuracy in % on held-out stories that neither a judge nor the rounds saw; beside it, what the longer or the",
-        "shorter text (whichever was better on the taught pairs) gets. The last column is the % of samples that made",
+        "shorter text (whichever was better on the taught pairs) gets, and a logistic regression on punctuation,",
+        "spaces, capitals and the kind of the last characters (marks). The last column is the % of samples that made",
         "no pair: they ended early, or did not begin with a space.",
         "",
-        "| judge | pairs taught | pairs tested | accuracy | characters only | words only | ended, no space |",
-        "|---|---|---|---|---|---|---|",
+        "| judge | pairs taught | tested | accuracy | characters only | words only | marks only | ended, no space |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for number, found in enumerate(results["judges"]):
         accuracy = f"{100 * found['accuracy']:.1f} ({100 * found['low']:.1f}–{100 * found['high']:.1f})"
-        lengths = (f"{100 * found[key]:.1f}" for key in ("characters only", "words only"))
+        lengths = (f"{100 * found[key]:.1f}" for key in ("characters only", "words only", "marks only"))
         left = ", ".join(f"{100 * found['left out'][key]:.1f}" for key in ("ended", "no space"))
         cells = (str(number), str(found["taught"]), str(found["tested"]), accuracy, *lengths, left)
         lines.append("| " + " | ".join(cells) + " |")

@@ -113,3 +113,12 @@ def test_no_story_is_on_two_sides() -> None:
     parts = (real_judge.PLAY, real_judge.LEARN, real_judge.VALID, real_judge.HELD_OUT)
     numbers = [set(range(1000)[part]) for part in parts]
     assert sum(map(len, numbers)) == len(set().union(*numbers)) == 1000
+
+
+def test_a_mark_of_the_making_is_found_out() -> None:
+    """Real texts end in a space and sampled ones do not: a mark, right in every pair; the words alone tell nothing."""
+    words = ["sun", "sea", "tree", "dog", "cat", "house"]
+    pairs = [Contest(n, "A", f" {a} ", f" {b}") for n, (a, b) in enumerate(zip(words, reversed(words), strict=True))]
+    plain = [Contest(c.story, "A", c.real.rstrip(), c.sampled) for c in pairs]
+    assert real_judge.marks_only(pairs, pairs)["marks only"] == 1.0
+    assert real_judge.marks_only(plain, plain)["marks only"] == pytest.approx(0.5)
