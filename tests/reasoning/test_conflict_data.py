@@ -1,5 +1,6 @@
 """From raw rows to instances: what is read, what is left out, what is balanced, and that nothing tells the truth."""
 
+import gc
 import json
 import tracemalloc
 from collections import Counter
@@ -113,18 +114,28 @@ def test_bad_rows_name_their_line(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_instances(tmp_path):
-    """Read, reward and forget: ten times the rows, the same peak (within a fifth)."""
+    """Read, reward and forget: four times the rows, no more is kept. That is at most 64 instances."""
     line = (FIXTURES / "conflictqa.jsonl").read_text().split("\n")[0]
-    peaks = []
-    for count in (100, 1000):
+
+    def write(count):
         file = tmp_path / f"{count}.jsonl"
-        file.write_text("".join(line.replace("heron", f"heron{k}") + "\n" for k in range(count)))
+        file.write_text("".join(line.replace("heron", f"heron{count}x{k}") + "\n" for k in range(count)))
+        return file
+
+    def run(file):
+        gc.collect()
         tracemalloc.start()
         for instance in conflictqa(file):
             kcr_rewards(["p"], ["<think> [Context 1] It floats. </think><answer> True </answer>"], [instance.to_json()])
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        gc.collect()
+        kept, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
+        return kept, peak
+
+    files = [write(count) for count in (1, 100, 400)]
+    run(files[0])  # what is imported on first use is no cost of a row
+    (kept, peak), (more_kept, more_peak) = run(files[1]), run(files[2])
+    assert more_kept < 1.2 * kept and more_peak < 1.5 * peak  # between two collections, garbage of a hundred rows waits
 
 
 # ---------------------------------------------------------------- substitution
