@@ -32,16 +32,13 @@ from reasoning.conflict.completion import Step, parse, steps
 from reasoning.conflict.extract import DEFAULT
 from reasoning.conflict.instance import Instance, Path
 from reasoning.conflict.paths import extract_paths
+from reasoning.conflict.support import Chain, chains, mentioned_at, support
 from reasoning.conflict.text import (
     NEGATIONS,
-    STOP_WORDS,
     answer_matches,
     contains,
-    lcs,
-    negates,
     ngrams,
     normalise,
-    token_f1,
     truth_value,
     words,
 )
@@ -94,23 +91,10 @@ class Parts(TypedDict):
 
 
 @dataclass(frozen=True)
-class _Chain:
-    """A path with what only its side has."""
-
-    path: Path
-    nodes: tuple[str, ...]
-    links: tuple[tuple[str, str], ...]
-    content: tuple[str, ...]
-    """Content words of its sentences, for paths without links."""
-    negated: bool
-    """Its own sentences contain a negation, so that repeating it refutes nothing."""
-
-
-@dataclass(frozen=True)
 class _Prepared:
     instance: Instance
-    true: tuple[_Chain, ...]
-    false: tuple[_Chain, ...]
+    true: tuple[Chain, ...]
+    false: tuple[Chain, ...]
     vocabulary: dict[str, str]
     """Names a trace may use, to their node."""
     ground: str
@@ -146,8 +130,8 @@ def kcr_reward(completion: object, instance: Instance | str, rules: Rules = DEFA
     if verdict == "ok":
         count = len(known.contexts)
         cited = [s for s in found if any(0 <= j < count for j in s.cited) and not s.refutes]
-        plus = _support(cited, prepared.true, prepared.vocabulary)
-        minus = _support(cited, prepared.false, prepared.vocabulary)
+        plus = support(cited, prepared.true, prepared.vocabulary)
+        minus = support(cited, prepared.false, prepared.vocabulary)
         r_l = max(-1.0, min(1.0, plus - minus))
         side = right if plus > minus else wrong if minus > plus else True
         concluded = _conclusion(found, prepared)
@@ -232,106 +216,12 @@ def _prepare(instance: Instance) -> _Prepared:
     passages = [instance.question, *(c.text for c in instance.contexts)]
     return _Prepared(
         instance,
-        _chains(true, false),
-        _chains(false, true),
+        chains(true, false),
+        chains(false, true),
         vocabulary,
         " " + " | ".join(normalise(p) for p in passages) + " ",
         tuple(f" {' '.join(words(p))} " for p in passages[1:]),
     )
-
-
-def _chains(mine: Sequence[Path], theirs: Sequence[Path]) -> tuple[_Chain, ...]:
-    """The paths of one side, without the nodes, links and words that the other side has too."""
-    nodes = {n for path in theirs for n in path.entities}
-    links = {link for path in theirs for link in _links(path)}
-    content = {w for path in theirs for s in path.sentences for w in words(s)}
-    chains = []
-    for path in mine:
-        said = [w for s in path.sentences for w in words(s)]
-        chain = _Chain(
-            path,
-            tuple(n for n in path.entities if n not in nodes),
-            tuple(link for link in _links(path) if link not in links),
-            tuple(w for w in said if w not in content and w not in STOP_WORDS),
-            negates(said),
-        )
-        if chain.nodes or chain.links or (not path.triples and chain.content):
-            chains.append(chain)
-    return tuple(chains)
-
-
-def _links(path: Path) -> list[tuple[str, str]]:
-    """A path's links as (head node, tail node), in the direction they are written."""
-
-    def node(name: str) -> str:
-        key = normalise(name)
-        return key if key in path.entities else max(path.entities, key=lambda e: token_f1(e, key), default=key)
-
-    return [(node(t.head), node(t.tail)) for t in path.triples]
-
-
-# ---------------------------------------------------------------- support
-
-
-def _support(cited: Sequence[Step], chains: Sequence[_Chain], vocabulary: dict[str, str]) -> float:
-    """sup(trace, P): the best-supported chain's, 0 to 1."""
-    mentions = [mentioned(s.tokens, vocabulary) for s in cited]
-    negated = [s.negated for s in cited]
-    best = 0.0
-    for chain in chains:
-        # Saying that something is not so refutes a chain, unless the chain itself says so.
-        own = [i for i in range(len(cited)) if chain.negated or not negated[i]]
-        seen = [mentions[i] for i in own]
-        best = max(best, _links_support(chain, seen) if chain.path.triples else _text_support(chain, cited, own, seen))
-    return best
-
-
-def _links_support(chain: _Chain, mentions: Sequence[Sequence[str]]) -> float:
-    """Half for entities in order, half for links; whichever the chain has none of is left out."""
-    scores = []
-    if chain.nodes:
-        order = [n for step in mentions for n in step if n in chain.nodes]
-        scores.append(lcs(order, chain.nodes) / len(chain.nodes))
-    if chain.links:
-        stated = sum(any(_ordered(step, head, tail) for step in mentions) for head, tail in chain.links)
-        scores.append(stated / len(chain.links))
-    return sum(scores) / len(scores)
-
-
-def _text_support(chain: _Chain, cited: Sequence[Step], own: Sequence[int], mentions: Sequence[Sequence[str]]) -> float:
-    """Half for ROUGE-L recall of the sentences' own words, half for entity recall."""
-    scores = []
-    if chain.content:
-        said = [w for i in own for w in words(cited[i].text) if w not in STOP_WORDS]
-        scores.append(lcs(said, chain.content) / len(chain.content))
-    if chain.nodes:
-        named = {n for step in mentions for n in step}
-        scores.append(sum(n in named for n in chain.nodes) / len(chain.nodes))
-    return sum(scores) / len(scores)
-
-
-def _ordered(step: Sequence[str], head: str, tail: str) -> bool:
-    return head in step and tail in step[step.index(head) + 1 :]
-
-
-def mentioned(tokens: Sequence[str], vocabulary: dict[str, str]) -> list[str]:
-    """Nodes named in a row of normalised words, in order; of names that overlap, the longest."""
-    return [node for _, node in _mentioned(tokens, vocabulary)]
-
-
-def _mentioned(tokens: Sequence[str], vocabulary: dict[str, str]) -> list[tuple[int, str]]:
-    longest = max((name.count(" ") + 1 for name in vocabulary), default=0)
-    found, i = [], 0
-    while i < len(tokens):
-        for size in range(min(longest, len(tokens) - i), 0, -1):
-            node = vocabulary.get(" ".join(tokens[i : i + size]))
-            if node is not None:
-                found.append((i, node))
-                i += size
-                break
-        else:
-            i += 1
-    return found
 
 
 # ---------------------------------------------------------------- consistency
@@ -349,7 +239,7 @@ def _conclusion(found: Sequence[Step], prepared: _Prepared) -> str | None:
         if step.refutes and step.cited:
             continue
         tokens = step.tokens
-        for at, name in reversed(_mentioned(tokens, names)):
+        for at, name in reversed(mentioned_at(tokens, names)):
             before = tokens[max(0, at - 3) : at]
             if (
                 not NEGATIONS & set(before[-2:])
