@@ -4,7 +4,7 @@
     judged = client.ask([Question([{"role": "user", "content": "…"}], max_tokens=512)], parse=read_verdict)
     judged.verdicts, judged.metrics["judge/parse_failure_rate"]
 
-Connections, keys, retries and back-off are `launch.generate.server`'s; here are the cache, the verdicts and the budget.
+Connections, keys, retries and back-off are `launch.endpoint`'s; here are the cache, the verdicts and the budget.
 
 Cache: a folder with one file per question, named by the SHA-256 of what is asked and of whom. A reply is written, whole
 or not at all, before it is looked at, so that a killed run asks again only what was under way (at most `concurrency`
@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from launch.contracts import Message
+from launch.endpoint import LONGEST_WAIT, Endpoint, ServerError
 from launch.errors import ArbiterError, ConfigError
-from launch.generate.server import LONGEST_WAIT, ServerError, ServerGenerator
 
 T = TypeVar("T")
 Z = 1.959963984540054
@@ -146,14 +146,15 @@ class JudgeClient:
     """Asks a judge.
 
     Args:
-        base_url, model, api_key_env, concurrency, retries, timeout: as `ServerGenerator`. A reply that is no completion
-            (a page of a proxy, say) is retried too.
+        base_url, api_key_env, concurrency, retries, timeout: as `Endpoint`. A reply that is no completion (a page of a
+            proxy, say) is retried too.
+        model: the name to ask for; by default the first that the server lists.
         cache: folder of replies; runs that share it share what they paid for.
         identity: what the replies depend on beside the question; default the model's name.
         budget: share of verdicts that may fail.
 
     Raises:
-        ConfigError: a budget outside 0 to 1, or as `ServerGenerator`.
+        ConfigError: a budget outside 0 to 1, or as `Endpoint`.
         ServerError: the server can't be reached.
     """
 
@@ -171,10 +172,9 @@ class JudgeClient:
     ) -> None:
         if not 0 <= budget <= 1:
             raise ConfigError(f"budget {budget} is no share; use 0 (no failure) to 1 (any)", field="budget")
-        self._server = ServerGenerator(
-            base_url, model, None, api_key_env, concurrency=concurrency, retries=retries, timeout=timeout
-        )
-        self.model = self._server.model
+        self._server = Endpoint(base_url, api_key_env, concurrency, retries, timeout)
+        self.is_vllm = self._server.is_vllm()
+        self.model = self._server.choose(model)
         self.identity = identity or self.model
         self.cache = Cache(cache)
         self.concurrency, self.retries, self.budget = concurrency, retries, budget
@@ -269,23 +269,19 @@ class JudgeClient:
         }
         if question.top_logprobs:
             # vLLM puts the sampled token first, wherever it ranks, and cuts the list at k: one more makes it whole.
-            body |= {"logprobs": True, "top_logprobs": question.top_logprobs + self._server.is_vllm}
-        if self._server.is_vllm:  # all named, since a model's generation_config.json would set what is left out
+            body |= {"logprobs": True, "top_logprobs": question.top_logprobs + self.is_vllm}
+        if self.is_vllm:  # all named, since a model's generation_config.json would set what is left out
             body |= {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
         what = f"question {number}"
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(min(0.5 * 2 ** (attempt - 1), LONGEST_WAIT))
-            response = self._server._try("POST", "/v1/chat/completions", body, what)
-            if response.status_code != 200:
-                raise ServerError(
-                    f"{what}: {self._server.url} answered {response.status_code}: {self._server._told(response)}"
-                )
+            response = self._server.ok("POST", "/v1/chat/completions", body, what)
             stored = _completion(response.content)
             if stored is not None:
                 self.cache.put(key, stored)
                 return _reply(stored, cached=False)
-        raise ServerError(f"{what}: {self._server.url} answered no completion: {self._server._told(response)}")
+        raise ServerError(f"{what}: {self._server.url} answered no completion: {self._server.told(response)}")
 
     def _metrics(self, tally: _Tally, replies: dict[str, Reply | None], calls: int, seconds: float) -> dict[str, float]:
         paid = [reply.usage for reply in replies.values() if reply is not None and not reply.cached]

@@ -23,14 +23,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import torch
 
@@ -42,8 +39,8 @@ from align.preference.model import PreferenceModel
 from align.preference.score import Scores
 from launch import checkpoint
 from launch.contracts import Prompt
+from launch.endpoint import Endpoint, ServerError, UnreachableError
 from launch.errors import CheckpointError, ConfigError, RenderingError
-from launch.generate.server import LONGEST_WAIT, RETRY, ServerError
 from launch.models import load_tokenizer
 from launch.rendering import Renderer
 from launch.serve import SERVING, read_serving
@@ -183,8 +180,7 @@ class ServedPreferenceModel:
         folder: the export, or a copy of it without the weights.
         api_key_env: name of the environment variable with the key that a proxy in front of the server asks for.
         concurrency: groups under way at once in `score_many`.
-        retries: further tries after an overload, a server error, a timeout or a lost connection, after 0.5, 1, 2 … s.
-        timeout: seconds one request may take.
+        retries, timeout: see ``launch.endpoint.Endpoint``.
 
     Raises:
         CheckpointError: `folder` is no export.
@@ -205,24 +201,13 @@ class ServedPreferenceModel:
         told = read_serving(self.folder)
         if told is None or "settings" not in told:
             raise CheckpointError(f"{folder} is no exported preference model ({SERVING} is missing); arbiter serve it")
-        if concurrency < 1 or retries < 0:
-            raise ConfigError(f"concurrency {concurrency} and retries {retries}: use 1 or more, and 0 or more")
         self.config = PreferenceConfig(**told["settings"])
         self.served_as: str = told["served_as"]
         self.renderer = _renderer(self.folder, self.config)
         self._rows: dict[str, int] = told["rows"]
         self._heads = _behind_the_matrix(self.config, told["gate_bias"])
-        key = "" if api_key_env is None else os.environ.get(api_key_env, "")
-        if api_key_env is not None and not key:
-            raise ConfigError(f"environment variable {api_key_env} is not set; put the server's key there")
-        self.url = base_url.rstrip("/").removesuffix("/v1")
-        self.concurrency, self.retries = concurrency, retries
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=timeout,
-            trust_env=httpx.URL(self.url).host not in ("127.0.0.1", "localhost", "::1"),
-            limits=httpx.Limits(max_connections=concurrency),
-        )
+        self._server = Endpoint(base_url, api_key_env, concurrency, retries, timeout)
+        self.url, self.concurrency = self._server.url, concurrency
         self._check_server()
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> Scores:
@@ -246,7 +231,7 @@ class ServedPreferenceModel:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._server.close()
 
     def __enter__(self) -> ServedPreferenceModel:
         return self
@@ -301,7 +286,10 @@ class ServedPreferenceModel:
             "add_special_tokens": False,
             "encoding_format": "float",
         }
-        answer = self._send("POST", "/pooling", body, what)
+        try:
+            answer = self._server.json("POST", "/pooling", body, what)
+        except UnreachableError as error:
+            raise self._down(what, error) from error
         data = sorted(answer.get("data", []), key=lambda item: item["index"])
         sent, read = sum(map(len, ids)), answer.get("usage", {}).get("prompt_tokens")
         if len(data) != len(ids) or read != sent:
@@ -312,7 +300,10 @@ class ServedPreferenceModel:
         return torch.from_numpy(products)
 
     def _check_server(self) -> None:
-        listed = {card["id"]: card for card in self._send("GET", "/v1/models", None, "models").get("data", [])}
+        try:
+            listed = {card["id"]: card for card in self._server.models()}
+        except UnreachableError as error:
+            raise self._down("models", error) from error
         if self.served_as not in listed:
             raise ServerError(
                 f"{self.url} serves {', '.join(listed) or 'nothing'}, not {self.served_as}; "
@@ -325,28 +316,9 @@ class ServedPreferenceModel:
                 "start it again without --max-model-len"
             )
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None, what: str) -> dict[str, Any]:
-        """The answer's JSON; tries again what another try may change."""
-        for attempt in range(self.retries + 1):
-            try:
-                response = self._client.request(method, self.url + path, json=body)
-            except httpx.TransportError as error:
-                if attempt == self.retries:
-                    raise ServerError(
-                        f"{what}: no server at {self.url} ({str(error) or type(error).__name__}); "
-                        f"start it with: arbiter serve {self.folder}"
-                    ) from error
-            else:
-                if response.status_code not in RETRY or attempt == self.retries:
-                    break
-            time.sleep(min(0.5 * 2**attempt, LONGEST_WAIT))
-        if response.status_code != 200:
-            said = " ".join(response.text.split())[:300]
-            raise ServerError(f"{what}: {self.url}{path} answered {response.status_code}: {said}")
-        try:
-            return response.json()
-        except ValueError as error:
-            raise ServerError(f"{what}: {self.url}{path} answered no JSON; is it a vLLM server?") from error
+    def _down(self, what: str, error: UnreachableError) -> ServerError:
+        told = str(error.__cause__) or type(error.__cause__).__name__
+        return ServerError(f"{what}: no server at {self.url} ({told}); start it with: arbiter serve {self.folder}")
 
 
 def _renderer(folder: Path, config: PreferenceConfig) -> Renderer:

@@ -16,27 +16,15 @@ Left out: streaming, tools, images. The key is read from an environment variable
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
-import httpx
-
 from launch.contracts import Completion, Prompt, Sampling
-from launch.errors import ArbiterError, ConfigError, DataError
+from launch.endpoint import Endpoint, ServerError
+from launch.errors import ConfigError, DataError
 from launch.generate.sampling import check, prompt_seeds
 from launch.rendering import Renderer
-
-RETRY = (408, 409, 429, 500, 502, 503, 504, 529)
-"""Answers that a later try may turn into a good one."""
-LONGEST_WAIT = 30.0
-"""Seconds between two tries at most, unless the server asks for more."""
-
-
-class ServerError(ArbiterError):
-    """A server that does not answer, or answers something that is no completion."""
 
 
 class ServerGenerator:
@@ -48,9 +36,7 @@ class ServerGenerator:
         renderer: how prompts become ids (vLLM servers only). Without one the server renders.
         api_key_env: name of the environment variable that holds the key; None sends none.
         concurrency: requests under way at once.
-        retries: further tries after an overload, a server error, a timeout or a lost connection, after 0.5, 1, 2 …
-            seconds or what the server asks for.
-        timeout: seconds one request may take.
+        retries, timeout: see `launch.endpoint.Endpoint`.
 
     Raises:
         ConfigError: the variable of the key is not set, or a renderer was given for a server that takes no token ids.
@@ -67,31 +53,15 @@ class ServerGenerator:
         retries: int = 5,
         timeout: float = 600.0,
     ) -> None:
-        if concurrency < 1 or retries < 0:
-            raise ConfigError(f"concurrency {concurrency} and retries {retries}: use 1 or more, and 0 or more")
-        self._key = ""
-        if api_key_env is not None:
-            self._key = os.environ.get(api_key_env, "")
-            if not self._key:
-                raise ConfigError(f"environment variable {api_key_env} is not set; put the server's key there")
-        self.url = base_url.rstrip("/").removesuffix("/v1")
+        self._client = Endpoint(base_url, api_key_env, concurrency, retries, timeout)
+        self.url = self._client.url
         self.renderer = renderer
         self.concurrency = concurrency
-        self.retries = retries
-        local = httpx.URL(self.url).host in ("127.0.0.1", "localhost", "::1")
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=timeout,
-            trust_env=not local,  # a proxy of the environment does not know this machine's loopback
-            limits=httpx.Limits(max_connections=concurrency),
-        )
-        self.is_vllm = self._client_says_vllm()
+        self.is_vllm = self._client.is_vllm()
         if renderer is not None and not self.is_vllm:
             raise ConfigError(f"{self.url} is not a vLLM server and takes no token ids; leave the renderer out")
-        listed = self._models() if model is None or self.is_vllm else []
-        if model is None and not listed:
-            raise ServerError(f"{self.url} lists no model; name the one to ask for")
-        self.model: str = model or listed[0]["id"]
+        listed = self._client.models() if model is None or self.is_vllm else []
+        self.model: str = self._client.choose(model, listed)
         self.context: int | None = next((m.get("max_model_len") for m in listed if m["id"] == self.model), None)
 
     def generate(self, prompts: Sequence[Prompt], n: int, sampling: Sampling) -> list[list[Completion]]:
@@ -160,7 +130,7 @@ class ServerGenerator:
             body["messages"] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
             if self.is_vllm:
                 body["logprobs"] = True
-        answer = self._send("POST", path, body, f"prompt {index}")
+        answer = self._client.json("POST", path, body, f"prompt {index}")
         choices = sorted(answer.get("choices", []), key=lambda choice: choice["index"])
         if len(choices) != asked:
             raise ServerError(f"prompt {index}: {self.url} gave {len(choices)} completions for n={asked}")
@@ -185,46 +155,3 @@ class ServerGenerator:
             )
         prompt_ids = ids or choice.get("prompt_token_ids") or answer.get("prompt_token_ids") or ()
         return Completion(text, tokens, tuple(logprobs), finish, tuple(prompt_ids))
-
-    def _client_says_vllm(self) -> bool:
-        """vLLM tells its version under /version; others answer 404 or another page there."""
-        response = self._try("GET", "/version", None, "version")
-        if response.status_code != 200 or "json" not in response.headers.get("content-type", ""):
-            return False
-        told = response.json()
-        return isinstance(told, dict) and set(told) == {"version"}
-
-    def _models(self) -> list[dict[str, Any]]:
-        return self._send("GET", "/v1/models", None, "models").get("data", [])
-
-    def _send(self, method: str, path: str, body: dict[str, Any] | None, what: str) -> dict[str, Any]:
-        response = self._try(method, path, body, what)
-        if response.status_code != 200:
-            raise ServerError(f"{what}: {self.url}{path} answered {response.status_code}: {self._told(response)}")
-        try:
-            return response.json()
-        except ValueError as error:
-            raise ServerError(f"{what}: {self.url}{path} answered no JSON: {self._told(response)}") from error
-
-    def _try(self, method: str, path: str, body: dict[str, Any] | None, what: str) -> httpx.Response:
-        """Send until there is an answer that another try would not change."""
-        for attempt in range(self.retries + 1):
-            wait = min(0.5 * 2**attempt, LONGEST_WAIT)
-            try:
-                response = self._client.request(method, self.url + path, json=body)
-            except httpx.TransportError as error:  # timeouts and lost connections
-                if attempt == self.retries:
-                    told = str(error) or type(error).__name__
-                    raise ServerError(f"{what}: {self.url} not reached in {attempt + 1} tries: {told}") from error
-            else:
-                if response.status_code not in RETRY or attempt == self.retries:
-                    return response
-                asked = response.headers.get("retry-after", "")
-                wait = max(wait, float(asked)) if asked.isdigit() else wait
-            time.sleep(wait)
-        raise AssertionError("the last try returns or raises")
-
-    def _told(self, response: httpx.Response) -> str:
-        """The server's message on one line, without the key (some servers repeat it)."""
-        text = " ".join(response.text.split())[:300]
-        return text.replace(self._key, "***") if self._key else text

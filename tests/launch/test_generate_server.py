@@ -223,6 +223,7 @@ def test_the_last_failure_is_one_line_without_the_key(monkeypatch: pytest.Monkey
         generator.generate(["Hi"], 1, Sampling())
     assert _Plain.asked[0]["key"] == "Bearer sk-very-secret"
     assert "secret" not in str(caught.value) + repr(generator) + repr(vars(generator)["_client"])
+    assert "secret" not in repr(vars(generator._client)["_http"])
     assert "\n" not in str(caught.value)
 
 
