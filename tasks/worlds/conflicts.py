@@ -25,13 +25,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from launch.contracts import Prompt
 from launch.errors import ConfigError, DataError
+from tasks.worlds.typed import TrueScores, TypedWorld, word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -55,15 +54,6 @@ _SPLIT = r" ?\[Context \d\]| ?</?(?:think|answer)>| ?\(\w+\)| ?\w+|\n|[.?:]"
 _WORDS = ("Where", "does", "the", "mentor", "of", "live", "The", "is", "lives", "in", "So", "answer")
 
 
-class TrueScores(NamedTuple):
-    """The true game among K answers to one prompt; all float64 [K, K], rows against columns."""
-
-    S: np.ndarray
-    S_T: np.ndarray
-    S_C: np.ndarray
-    P: np.ndarray
-
-
 class Told(NamedTuple):
     """A context read back from a prompt."""
 
@@ -77,7 +67,7 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ConflictsWorld:
+class ConflictsWorld(TypedWorld):
     """The world and its constants. Frozen and made of plain numbers, so it can key a cache."""
 
     contexts: int = 2
@@ -106,25 +96,11 @@ class ConflictsWorld:
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Word-level tokenizer; ``decode(encode(x)) == x`` for every text of this world."""
-        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-        from transformers import PreTrainedTokenizerFast
-
         tags = [f"[Context {k}]" for k in range(1, 6)]
         pieces = ["<pad>", "<bos>", "<eos>", "<unk>", "Question", "\n", ".", "?", ":", "<think>"]
         pieces += [*tags, *(f" {w}" for w in (*tags, f"({CUE})", f"({PLAIN})", *_WORDS, *PEOPLE, *CITIES))]
         pieces += [" </think>", " <answer>", " </answer>"]
-        inner = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
-        inner.pre_tokenizer = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
-        inner.decoder = decoders.Fuse()
-        return PreTrainedTokenizerFast(
-            tokenizer_object=inner,
-            pad_token="<pad>",
-            bos_token="<bos>",
-            eos_token="<eos>",
-            unk_token="<unk>",
-            clean_up_tokenization_spaces=False,
-            model_max_length=256,
-        )
+        return word_tokenizer(pieces, _SPLIT, 256)
 
     def prompts(self, split: Literal["train", "test"]) -> list[str]:
         """All questions of a split, in a fixed order."""
@@ -240,24 +216,6 @@ class ConflictsWorld:
         strength = -2.0 * np.arange(len(TYPES))
         S = strength[:, None] - strength[None, :]
         return TrueScores(S, S.copy(), np.zeros_like(S), 1 / (1 + np.exp(-S)))
-
-    def score(self, prompt: Prompt, responses: Sequence[str]) -> TrueScores:
-        """The true game among K answers (a Scorer)."""
-        if not isinstance(prompt, str):
-            raise DataError("questions of the conflicts world are plain text, not chat messages")
-        types = [self.describe(prompt, response)["type"] for response in responses]
-        return TrueScores(*(table[types][:, types] for table in self.game()))
-
-    def vote(self, prompt: str, responses: Sequence[str], seed: int, annotators: int = 1) -> list[dict[str, Any]]:
-        """Rows {"annotator", "winner", "loser"}: every annotator on every pair, drawn from the true game."""
-        P = self.score(prompt, responses).P.tolist()
-        rng = random.Random(f"votes-{seed}-{prompt}-{responses}")
-        rows = []
-        for annotator in range(annotators):
-            for i, j in combinations(range(len(responses)), 2):
-                winner, loser = (i, j) if rng.random() < P[i][j] else (j, i)
-                rows.append({"annotator": f"annotator-{annotator}", "winner": winner, "loser": loser})
-        return rows
 
 
 def read(prompt: str) -> tuple[str, list[Told]]:

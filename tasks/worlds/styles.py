@@ -23,15 +23,13 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from launch.contracts import Prompt
 from launch.errors import DataError
+from tasks.worlds.typed import TrueScores, TypedWorld, word_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -49,17 +47,8 @@ _PIECES = ("<pad>", "<bos>", "<eos>", "<unk>", *"0123456789", "+", "=", "It", " 
 _SPLIT = r"\d|\+|=| :\)| [a-z]+| |[A-Z][a-z]+|[.!]"
 
 
-class TrueScores(NamedTuple):
-    """The true game among K answers to one prompt; all float64 [K, K], rows against columns."""
-
-    S: np.ndarray
-    S_T: np.ndarray
-    S_C: np.ndarray
-    P: np.ndarray
-
-
 @dataclass(frozen=True)
-class StylesWorld:
+class StylesWorld(TypedWorld):
     """The world and its constants. Frozen and made of plain numbers, so it can key a cache.
 
     The starting mix of styles decides how far the methods part: from .70/.20/.10 a ranking and a cycle-aware model
@@ -82,21 +71,7 @@ class StylesWorld:
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Word-level tokenizer over some twenty pieces; ``decode(encode(x)) == x`` for every text of this world."""
-        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-        from transformers import PreTrainedTokenizerFast
-
-        inner = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(_PIECES)}, unk_token="<unk>"))
-        inner.pre_tokenizer = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
-        inner.decoder = decoders.Fuse()
-        return PreTrainedTokenizerFast(
-            tokenizer_object=inner,
-            pad_token="<pad>",
-            bos_token="<bos>",
-            eos_token="<eos>",
-            unk_token="<unk>",
-            clean_up_tokenization_spaces=False,
-            model_max_length=64,
-        )
+        return word_tokenizer(_PIECES, _SPLIT, 64)
 
     def prompts(self, split: Literal["train", "test"]) -> list[str]:
         """All questions of a split, in a fixed order; 495 in all."""
@@ -163,32 +138,10 @@ class StylesWorld:
         S = S_T + S_C
         return TrueScores(S, S_T, S_C, 1 / (1 + np.exp(-S)))
 
-    def score(self, prompt: Prompt, responses: Sequence[str]) -> TrueScores:
-        """The true game among K answers (a Scorer)."""
-        if not isinstance(prompt, str):
-            raise DataError("questions of the styles world are plain text, not chat messages")
-        types = [self.describe(prompt, response)["type"] for response in responses]
-        return TrueScores(*(table[types][:, types] for table in self.game()))
-
     def examples(self, prompt: str, seed: int = 0) -> list[str]:
         """One answer of each type, in the order of `TYPES`; the malformed one lacks the end of its form."""
         values = (self.answer(prompt), self.wrong(prompt, random.Random(f"examples-{seed}-{prompt}")))
         return [self.render(v, style) for v in values for style in STYLES] + [f"Sure! {values[0]}"]
-
-    def vote(self, prompt: str, responses: Sequence[str], seed: int, annotators: int = 1) -> list[dict[str, Any]]:
-        """Each annotator votes once on every pair, drawn from the true game.
-
-        Returns one row per prompt, annotator and pair order: {"annotator", "winner", "loser"} with indices into
-        `responses`. The same (prompt, responses, seed) always gives the same votes.
-        """
-        P = self.score(prompt, responses).P.tolist()
-        rng = random.Random(f"votes-{seed}-{prompt}-{responses}")
-        rows = []
-        for annotator in range(annotators):
-            for i, j in combinations(range(len(responses)), 2):
-                winner, loser = (i, j) if rng.random() < P[i][j] else (j, i)
-                rows.append({"annotator": f"annotator-{annotator}", "winner": winner, "loser": loser})
-        return rows
 
 
 def _position(question: str) -> float:
