@@ -35,9 +35,9 @@ from typing import Any, Generic, TypeVar
 from launch.contracts import Message
 from launch.endpoint import LONGEST_WAIT, Endpoint, ServerError
 from launch.errors import ArbiterError, ConfigError
+from launch.shares import wilson
 
 T = TypeVar("T")
-Z = 1.959963984540054
 CLEAR = 10
 """Verdicts before a rate can be clear."""
 
@@ -354,19 +354,13 @@ class _Tally:
             self.unread += 1
         self._first = self._first or error or f"question {number}: its reply holds no verdict"
         failed = self.unread + self.unanswered
-        clear = self.seen >= CLEAR and lower_bound(failed, self.seen) > self.budget
+        clear = self.seen >= CLEAR and wilson(failed, self.seen)[0] > self.budget
         if failed > self.budget * self.total or clear:
             raise JudgeError(
                 f"{failed} of {self.seen} verdicts failed ({self.unread} replies without a verdict, {self.unanswered} "
                 f"questions without a reply) of {self.total}, more than the budget of {self.budget:.0%}; "
                 f"the first: {self._first}; look at the judge, or raise the budget"
             )
-
-
-def lower_bound(failed: int, n: int) -> float:
-    """Lower end of Wilson's 95 % interval of failed/n."""
-    p = failed / n
-    return (p + Z * Z / (2 * n) - Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))) / (1 + Z * Z / n)
 
 
 def _completion(body: bytes) -> dict[str, Any] | None:

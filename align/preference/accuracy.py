@@ -19,6 +19,7 @@ import numpy as np
 
 from align.preference import game
 from align.preference.score import Scores
+from launch.shares import wilson
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,7 @@ class Fraction:
         """Wilson's score interval, 95 % by default. Holds for independent items: pairs of one prompt are not quite."""
         if not self.count:
             return (0.0, 1.0)
-        n, p = self.count, self.value
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return (max(0.0, middle - half), min(1.0, middle + half))
+        return wilson(self.right, self.count, z)
 
     def metrics(self, name: str) -> dict[str, float]:
         """NAME, NAME_low, NAME_high, NAME_count for a log; {} if nothing was counted."""

@@ -7,17 +7,16 @@ on the items where they differ (McNemar 1947 with the binomial instead of its ap
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from launch import shares
 from launch.errors import DataError
+from launch.shares import Z95
 
-Z95 = 1.959963984540054
-"""The 97.5 % point of the standard normal."""
 _CHUNK = 1 << 22
 """Draws made at once, so that memory stays small."""
 
@@ -62,9 +61,8 @@ def wilson(successes: float, n: int, z: float = Z95) -> Estimate:
     if n < 1 or not 0 <= successes <= n:
         raise DataError(f"{successes} successes of {n} items is no share; give at least one item")
     p = successes / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(p, min(p, max(0.0, middle - half)), max(p, min(1.0, middle + half)), n)
+    low, high = shares.wilson(successes, n, z)
+    return Estimate(p, min(p, low), max(p, high), n)
 
 
 def bootstrap_means(values: Sequence[float] | np.ndarray, rounds: int, rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from launch.errors import ConfigError
-from launch.judge import Cache, JudgeClient, JudgeError, Question, lower_bound, plan, question_key
+from launch.judge import Cache, JudgeClient, JudgeError, Question, plan, question_key
+from launch.shares import wilson
 from tests.launch.judge_process import questions
 
 ROOT = Path(__file__).parents[2]
@@ -278,7 +279,7 @@ def test_a_plan_counts_calls_tokens_and_cost(tmp_path):
 
 def test_the_bound_by_hand():
     """10 of 10: (1 + .19207 - 1.96 sqrt(3.8415/400))/1.38415 = .72247."""
-    assert lower_bound(10, 10) == pytest.approx(0.72247, abs=1e-5)
-    assert lower_bound(0, 10) == pytest.approx(0, abs=1e-12)
+    assert wilson(10, 10)[0] == pytest.approx(0.72247, abs=1e-5)
+    assert wilson(0, 10)[0] == pytest.approx(0, abs=1e-12)
     with pytest.raises(ConfigError, match="budget 2 is no share"):
         JudgeClient("http://127.0.0.1:9", "unused", budget=2)
