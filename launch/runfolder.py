@@ -94,7 +94,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             # A rank may look before the main process has written; both see the same configuration either way.
             text = yamltree.dump(json.loads(json.dumps(config)))
-            if not saved.exists() or saved.read_text() != text:
+            if not saved.exists() or saved.read_text(encoding="utf-8") != text:
                 write_text(saved, text)
             write_json(self.path / "environment.json", environment(seed))
         return self
@@ -133,7 +133,7 @@ class RunFolder:
     def artifacts(self, prefix: str) -> dict[str, Any]:
         """All artifacts whose name starts with `prefix`, by name."""
         found = sorted((self.path / "artifacts").glob(f"{prefix}*.json"))
-        return {f.stem: json.loads(f.read_text()) for f in found}
+        return {f.stem: json.loads(f.read_text(encoding="utf-8")) for f in found}
 
     def fingerprint_data(self, name: str, source: Path | Sequence[dict[str, Any]]) -> str:
         """sha256 of a file or of rows, kept in data.json under `name`.
@@ -143,7 +143,7 @@ class RunFolder:
         """
         digest = file_hash(source) if isinstance(source, Path) else content_hash(list(source))
         known_file = self.path / "data.json"
-        known = json.loads(known_file.read_text()) if known_file.exists() else {}
+        known = json.loads(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
         if known.get(name, digest) != digest:
             raise DataError(
                 f"{self.path} was begun with other {name!r} data (sha256 {known[name][:8]}…, now {digest[:8]}…); "
@@ -165,7 +165,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             target = self.path / file
             _end_broken_line(target)
-            with target.open("a") as out:
+            with target.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(row, default=float) + "\n")
 
 
@@ -218,7 +218,7 @@ class Stage:
         return partial
 
     def read_json(self, name: str) -> Any:
-        return json.loads((self.path / f"{name}.json").read_text())
+        return json.loads((self.path / f"{name}.json").read_text(encoding="utf-8"))
 
     def read_rows(self, name: str) -> list[dict[str, Any]]:
         return read_rows(self.path / f"{name}.jsonl")
@@ -241,7 +241,7 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w") as out:
+        with temporary.open("w", encoding="utf-8", newline="\n") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
@@ -265,7 +265,7 @@ def read_rows(path: Path, forgive_broken: bool = False) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file; [] if there is none. Lines end at \\n alone (texts may hold U+2028)."""
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
+    lines = path.read_text(encoding="utf-8").split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -10,12 +10,12 @@ import gzip
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from launch.errors import DataError
+from launch.runfolder import write_text
 
 Row = Mapping[str, Any]
 
@@ -56,6 +56,7 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> Path:
 
     Raises:
         DataError: another ending.
+        CheckpointError: the file cannot be written.
     """
     path = Path(path)
     if path.suffix == ".jsonl":
@@ -64,10 +65,7 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> Path:
         text = json.dumps(list(rows), ensure_ascii=False, indent=2) + "\n"
     else:
         raise DataError(f"{path}: rows are written as .json or .jsonl; name it so")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
+    write_text(path, text)
     return path
 
 
