@@ -72,7 +72,7 @@ def head_flops(rows: int, products: int) -> dict[str, float]:
 
 
 def arbiter_head(folder: Path) -> Iterator[Case]:
-    from launch.logprob import token_logprobs
+    from launch.head import token_logprobs
 
     model, states, tokens, completion = head_material()
     rows, columns = completion[:, 1:].nonzero(as_tuple=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.counters import Work, cost_of
-from launch.logprob import causal_lm
+from launch.head import causal_lm
 
 VOCABULARY = 2000
 LAYERS, WIDTH = 4, 256

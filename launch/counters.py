@@ -117,7 +117,7 @@ def cost_of(model: Any) -> Cost:
     """Count a model's linear layers; adapters are counted with them, embeddings are not."""
     import torch
 
-    from launch.logprob import causal_lm
+    from launch.head import causal_lm
 
     inner = causal_lm(model)
     head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None

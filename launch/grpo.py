@@ -24,7 +24,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from launch.logprob import Targets, causal_lm, layout_for, pack_answers, packed_token_logprobs
+from launch.head import causal_lm
+from launch.logprob import Targets, layout_for, pack_answers, packed_token_logprobs
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from launch.errors import DataError
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 SHORT = 12
 """Tokens a trunk or branch must have on average for `launch.segments` to beat a dense mask. Measured on a CPU beside
 padded rows: at 9 tokens (prompts of 6) a dense mask is 1.36 times as fast, segments 0.95; at 18, 1.09 and 1.27."""
+
+
+Layout = Literal["shared", "packed", "padded"]
+"""How sequences are laid out: prompts once for their answers, sequences end to end, or one padded row each."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,16 @@ def unservable(config_or_model: Any, shared: bool = True) -> str | None:
     from launch.masks import unservable as reason
 
     return reason(config_or_model, shared)
+
+
+def layout_for(config_or_model: Any, asked: Layout = "shared") -> tuple[Layout, str | None]:
+    """The layout nearest to `asked` that is exact for a decoder, and one line why it is another one, else None."""
+    if asked == "padded":
+        return asked, None
+    reason = unservable(config_or_model, shared=asked == "shared")
+    if reason is None:
+        return asked, None
+    return ("packed" if unservable(config_or_model, shared=False) is None else "padded"), reason
 
 
 def counters(packed: Packed) -> dict[str, int]:

@@ -19,14 +19,13 @@ from typing import Any, Literal
 import torch
 
 from align.preference.config import Pooling, PreferenceConfig
+from launch import packing
 from launch.contracts import Prompt
 from launch.errors import DataError
-from launch.packing import Tree, pack, tree_of, unservable
+from launch.packing import Layout, Tree, pack, tree_of
 from launch.rendering import Renderer, pad
 
 logger = logging.getLogger(__name__)
-
-Layout = Literal["shared", "packed", "padded"]
 
 
 def layout_for(config: PreferenceConfig, asked: Layout = "shared") -> Layout:
@@ -37,12 +36,10 @@ def layout_for(config: PreferenceConfig, asked: Layout = "shared") -> Layout:
     if config.pooling == "mean":
         _say(logging.INFO, f"{backbone.model_type} looks both ways: prompts are not shared, rows are padded")
         return "padded"
-    reason = unservable(backbone, shared=asked == "shared")
-    if reason is None:
-        return asked
-    other: Layout = "packed" if unservable(backbone, shared=False) is None else "padded"
-    _say(logging.WARNING, f"{reason}; rows are {other} instead, at the same scores")
-    return other
+    found, reason = packing.layout_for(backbone, asked)
+    if reason is not None:
+        _say(logging.WARNING, f"{reason}; rows are {found} instead, at the same scores")
+    return found
 
 
 @lru_cache

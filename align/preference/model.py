@@ -27,7 +27,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from align.preference.backbone import backbone_tokenizer, pooling_of, positions_of
-from align.preference.batch import Layout, layout_for, prompt_only, sequences
+from align.preference.batch import layout_for, prompt_only, sequences
 from align.preference.config import HEADS, Kind, Pooling, PreferenceConfig
 from align.preference.encode import packed_heads, padded_heads
 from align.preference.heads import CyclicHead, Gate, GateHead, RankHead, score_matrix
@@ -37,7 +37,7 @@ from launch.contracts import Prompt
 from launch.errors import CheckpointError, RenderingError
 from launch.logprob import positions
 from launch.models import attention_for, load_backbone, load_tokenizer
-from launch.packing import hidden_states
+from launch.packing import Layout, hidden_states
 from launch.rendering import Renderer
 
 

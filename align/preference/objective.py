@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch.nn.functional import logsigmoid
 
-from align.preference.batch import Layout, Sequences, layout_for, padded, parts, rows_of, sequences
+from align.preference.batch import Sequences, layout_for, padded, parts, rows_of, sequences
 from align.preference.config import PreferenceConfig
 from align.preference.heads import score_pairs
 from launch.contracts import Loss
 from launch.errors import DataError
+from launch.packing import Layout
 from launch.rendering import Renderer
 
 PADDED = ("input_ids", "attention_mask", "gate_rows", "gate_positions")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from align.preference.accuracy import pair_accuracy
-from align.preference.batch import Layout
 from align.preference.config import Kind, Pooling, PreferenceConfig
 from align.preference.data import DataOptions, load_groups
 from align.preference.evaluation import (
@@ -33,6 +32,7 @@ from align.preference.model import PreferenceModel
 from align.preference.objective import PreferenceObjective
 from launch.contracts import Result
 from launch.options import RunOptions, TrainOptions
+from launch.packing import Layout
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from align.selfplay.objective import SelfPlayObjective, examples, objective_scale
 from align.selfplay.pairs import PairDataset
 from launch.generate.sampling import stable_hash
-from launch.logprob import Layout
+from launch.packing import Layout
 from launch.rendering import Renderer
 from launch.runfolder import RunFolder
 

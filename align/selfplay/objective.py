@@ -46,7 +46,8 @@ from align.selfplay.winrate import TARGET_CLAMP
 from launch.contracts import Completion, Loss
 from launch.counters import Work, work_metrics
 from launch.errors import ConfigError, DataError
-from launch.logprob import Layout, Targets, completion_logprobs, completion_logprobs_packed, layout_for, pack_answers
+from launch.logprob import Targets, completion_logprobs, completion_logprobs_packed, layout_for, pack_answers
+from launch.packing import Layout
 from launch.rendering import Renderer, pad
 
 Tensor = torch.Tensor
@@ -129,7 +130,7 @@ class SelfPlayObjective:
     Args:
         scale: weight of one prompt's squared error sum: 1/2 for soft pairs, 1 for hard ones, 1/K for all_k.
         pad_id: any token id; it is masked.
-        chunk: positions whose logits exist at once; 0: by memory (`launch.logprob.LOGIT_BYTES`).
+        chunk: positions whose logits exist at once; 0: by memory (`launch.head.LOGIT_BYTES`).
         layout: "shared" reads a prompt once for its answers. "padded", one row an answer, is the twin to read and to
             test against, and what `launch.logprob.layout_for` picks for architectures that cannot be packed.
     """

@@ -25,6 +25,7 @@ from align.selfplay.schedule import SCHEDULES, ScheduleName, mixed_scores
 from launch.contracts import Generator, Prompt, Result, Sampling
 from launch.errors import ConfigError, DataError
 from launch.options import RunOptions, TrainOptions
+from launch.packing import Layout
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Config:
     """Prompts (K answers each) per forward of the reference pass."""
     reference_cache: str = ""
     """Folder of reference log-probabilities that runs share: another method on the same samples makes none."""
-    packing: Literal["shared", "packed", "padded"] = "shared"
+    packing: Layout = "shared"
     """shared: a prompt goes through the policy once for all its answers. packed: once for each, without padding.
     padded: in rows of one length. The same numbers; an architecture that cannot share gets the next, with a line."""
     eval_prompts: str = ""

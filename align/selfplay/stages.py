@@ -38,7 +38,8 @@ from launch.errors import ConfigError
 from launch.estimate import model_shape
 from launch.generate.chunks import completion_from_json, completion_to_json, generate_chunks
 from launch.generate.sampling import stable_hash
-from launch.logprob import Layout, layout_for
+from launch.logprob import layout_for
+from launch.packing import Layout
 from launch.rendering import Renderer
 from launch.runfolder import RunFolder, Stage, content_hash, file_hash, write_rows
 from launch.runtime import own_device

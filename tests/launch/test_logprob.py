@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig, Qwen3Config
 
-from launch.logprob import completion_logprobs, completion_logprobs_naive, token_logprobs
+from launch.head import token_logprobs
+from launch.logprob import completion_logprobs, completion_logprobs_naive
 from launch.models import apply_lora, tiny_like
 from launch.options import LoraOptions
 
