@@ -73,7 +73,7 @@ class Plan:
 
 PLANS = {
     "stories": Plan(128, 240, 4, 8, (1e-3, 3e-3), dict.fromkeys(KINDS, 5)),
-    "minilm": Plan(64, 96, 4, 8, (5e-5, 2e-4), {"BT": 3, "HRC 4+1": 3}),
+    "minilm": Plan(64, 96, 4, 8, (5e-5, 2e-4), dict.fromkeys(KINDS, 5)),
 }
 TEST_PROMPTS, TEST_ANSWERS = 200, 6
 """At most so many prompts of a test, and answers of a prompt; the same draw for every model."""
