@@ -1,7 +1,7 @@
 """Circumstances of the general part that move a sentence inside its range (从轻, 从重) or below it (减轻, 免除).
 
-A reduced sentence falls into the next lower range of the charge (Criminal Law, article 63). Each circumstance carries its
-article; a test reads the effects back from the statute.
+A reduced sentence falls into the next lower range of the charge (Criminal Law, article 63). Each circumstance carries
+its article; a test reads the effects back from the statute.
 
     python -c "from reasoning.legal.circumstances import find; print(find('被告人系从犯，依法减轻处罚'))"
 """

@@ -1,8 +1,8 @@
 """Legal chains from the text of a statute, without a model: conduct, tiers, enumerated items, references.
 
 An article is read paragraph by paragraph. "X，T的，处P；U的，处Q" gives the conduct X with the tiers T → P and U → Q.
-"有下列情形之一" makes the items tiers, "有下列…行为之一" makes them conduct. "犯前款罪" takes the conduct of the paragraph
-before and "依照前款的规定处罚" its tiers; "依照本法第N条的规定定罪处罚" adds a premise to article N.
+"有下列情形之一" makes the items tiers, "有下列…行为之一" makes them conduct. "犯前款罪" takes the conduct of the
+paragraph before and "依照前款的规定处罚" its tiers; "依照本法第N条的规定定罪处罚" adds a premise to article N.
 Conduct and tiers are then split into alternatives (`phrases`). Liability of units (单位犯…) is left out.
 
 What comes out is checked by `faults`: every premise and every part of a situation is made of at most three runs of the

@@ -1,4 +1,4 @@
-"""Legal chains: published files read and rebuilt, statutes read into chains, and every shipped string in its article."""
+"""Legal chains: published files read and rebuilt, statutes read into chains, shipped strings found in their article."""
 
 from __future__ import annotations
 
