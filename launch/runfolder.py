@@ -28,7 +28,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from importlib import metadata
@@ -141,7 +141,7 @@ class RunFolder:
         Raises:
             DataError: the run was begun with other data of that name.
         """
-        digest = file_hash(source) if isinstance(source, Path) else content_hash(list(source))
+        digest = file_hash(source) if isinstance(source, Path) else rows_hash(source)
         known_file = self.path / "data.json"
         known = json.loads(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
         if known.get(name, digest) != digest:
@@ -310,6 +310,16 @@ def _end_broken_line(path: Path) -> None:
 def content_hash(data: Any) -> str:
     """sha256 of anything JSON can hold; the same for equal content, whatever the order of keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, default=float).encode()).hexdigest()
+
+
+def rows_hash(rows: Iterable[dict[str, Any]]) -> str:
+    """`content_hash` of a list of rows, with one of them in memory at a time."""
+    digest = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        text = json.dumps(row, sort_keys=True, default=float)
+        digest.update((f", {text}" if number else text).encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def examples_hash(rows: Sequence[Any]) -> str:

@@ -26,8 +26,11 @@ from launch.shares import wilson
 class Fraction:
     """`right` of `count`."""
 
-    right: int
-    count: int
+    right: int = 0
+    count: int = 0
+
+    def __add__(self, other: Fraction) -> Fraction:
+        return Fraction(self.right + other.right, self.count + other.count)
 
     @property
     def value(self) -> float:
@@ -50,11 +53,14 @@ class Fraction:
 
 @dataclass(frozen=True)
 class PairAccuracy:
-    all: Fraction
-    cyclic: Fraction
+    all: Fraction = Fraction()
+    cyclic: Fraction = Fraction()
     """Pairs on a strict cyclic triad of their group's votes."""
-    acyclic: Fraction
+    acyclic: Fraction = Fraction()
     """The rest."""
+
+    def __add__(self, other: PairAccuracy) -> PairAccuracy:
+        return PairAccuracy(self.all + other.all, self.cyclic + other.cyclic, self.acyclic + other.acyclic)
 
     def metrics(self) -> dict[str, float]:
         return {

@@ -11,22 +11,31 @@ with "annotators" beside "winners" and "tie_annotators" beside "ties" where the 
 same prompt become one group, so a prompt with many pairs is encoded once, and the split into training and test is
 by prompt: no prompt is ever on both sides. Over-long texts are not touched here; the renderer counts and cuts them.
 
+Nothing here grows with the data but 90 bytes a row while rows are grouped: rows are read one by one, and groups lie on
+disk (`stored`).
+
     >>> train, test = load_groups(DataOptions(path="pairs.jsonl", test_fraction=0.1))
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from align.preference.files import read_rows
-from align.preference.formats import ASSISTANT_MARK, Judged, Reading, Vote, detect, parse
-from launch.contracts import Message, Prompt
+from align.preference.formats import ASSISTANT_MARK, Judged, Reading, detect, parse
+from align.preference.grouping import Spool, group_by_prompt, prompt_key, split_by_prompt, test_count
+from align.preference.stored import Scratch, StoredRows
+from launch.contracts import Message
 from launch.errors import ConfigError, DataError
+
+__all__ = [
+    "DataOptions", "Loading", "group_by_prompt", "load_groups", "prompt_key", "read_judged", "split_by_prompt",
+    "to_group", "to_messages",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -125,10 +134,19 @@ class Loading:
         return told
 
 
-def load_groups(options: DataOptions, loading: Loading | None = None) -> tuple[list[Group], list[Group]]:
+def load_groups(
+    options: DataOptions, loading: Loading | None = None, folder: Path | None = None
+) -> tuple[StoredRows, StoredRows]:
     """Read, check, group by prompt and split. Returns (train, test), both in the order of the files.
 
-    loading: filled in with counts if given.
+    Every row is checked before this returns. The groups then lie on disk and are read one by one, so that memory does
+    not grow with their number; their files vanish with them.
+
+    Args:
+        options: what is read, and how.
+        loading: filled in with counts if given.
+        folder: the groups' files are in a hidden folder of it; None: in the system's folder of temporary files, which
+            on some machines is held in memory.
 
     Raises DataError (one line with file, row and remedy) for bad rows, unless options.bad_rows is "skip"; for files
     that cannot be read, either way.
@@ -136,26 +154,41 @@ def load_groups(options: DataOptions, loading: Loading | None = None) -> tuple[l
     loading = Loading() if loading is None else loading
     if not options.path:
         raise DataError("data.path is empty; name a file, a saved data set or a hub data set")
-    train = group_by_prompt(read_judged(options.path, options, loading), options.max_responses)
+    scratch = Scratch(folder)
+    how = (options.split_seed, options.max_responses)
+    rows = Spool(scratch.path / "rows.arrow", read_judged(options.path, options, loading), *how)
     if options.test_path:
-        test = group_by_prompt(read_judged(options.test_path, options, loading), options.max_responses)
-        known = {prompt_key(judged.prompt) for judged in test}
-        kept = [judged for judged in train if prompt_key(judged.prompt) not in known]
-        loading.leaked = len(train) - len(kept)
-        train = _draw(kept, options.max_groups, options.split_seed)
+        held = Spool(scratch.path / "test-rows.arrow", read_judged(options.test_path, options, loading), *how)
+        known = rows.without(held)
+        loading.leaked = len(rows) - len(known)
+        train_prompts, test_prompts = rows.draw(known, options.max_groups), held.prompts
     else:
-        train = _draw(train, options.max_groups, options.split_seed)
-        train, test = split_by_prompt(train, options.test_fraction, options.split_seed)
-    groups = [to_group(judged, options.votes, options.ties) for judged in train]
-    groups = [group for group in groups if group["winners"]]
-    held_out = [to_group(judged, "majority", "keep") for judged in test]
-    if not groups:
+        held = rows
+        drawn = rows.draw(rows.prompts, options.max_groups)
+        count = test_count(len(drawn), options.test_fraction)
+        train_prompts, test_prompts = drawn[count:], drawn[:count]
+
+    def to_train_on() -> Iterator[Group]:
+        for judged in rows.groups(train_prompts):
+            group = to_group(judged, options.votes, options.ties)
+            loading.tied += not group["winners"]
+            if group["winners"]:
+                yield group
+
+    def to_test_on() -> Iterator[Group]:
+        for judged in held.groups(test_prompts):
+            group = to_group(judged, "majority", "keep")
+            loading.tied_test += not group["winners"]
+            yield group
+
+    train = StoredRows.write(scratch.path / "train.arrow", to_train_on(), scratch)
+    test = StoredRows.write(scratch.path / "test.arrow", to_test_on(), scratch)
+    if not train:
         raise DataError(f"{options.path}: no strict preference to train on among {loading.rows} rows")
-    loading.train, loading.tied = len(groups), len(train) - len(groups)
-    loading.test, loading.tied_test = len(held_out), sum(not group["winners"] for group in held_out)
+    loading.train, loading.test = len(train), len(test)
     for line in loading.lines():
         logger.info(line)
-    return groups, held_out
+    return train, test
 
 
 def read_judged(paths: str | Sequence[str], options: DataOptions, loading: Loading) -> Iterator[Judged]:
@@ -187,43 +220,6 @@ def read_judged(paths: str | Sequence[str], options: DataOptions, loading: Loadi
                 yield judged
             else:
                 loading.unjudged += 1
-
-
-def group_by_prompt(rows: Iterator[Judged] | Sequence[Judged], max_responses: int = 16) -> list[Judged]:
-    """Put rows about the same prompt together; the same answer text becomes the same answer.
-
-    A group that would outgrow `max_responses` is closed and another begun. Order: first appearance.
-    """
-    groups: list[Judged] = []
-    open_groups: dict[str, int] = {}
-    for row in rows:
-        key = prompt_key(row.prompt)
-        current = groups[open_groups[key]] if key in open_groups else None
-        if current is not None:
-            new = [text for text in row.responses if text not in current.responses]
-            if len(current.responses) + len(new) > max_responses:
-                current = None
-        if current is None:
-            open_groups[key] = len(groups)
-            groups.append(Judged(row.prompt, list(row.responses), list(row.votes), row.source))
-            continue
-        current.responses += new
-        place = [current.responses.index(text) for text in row.responses]
-        current.votes += [Vote(place[v.winner], place[v.loser], v.weight, v.tie, v.annotator) for v in row.votes]
-    return groups
-
-
-def split_by_prompt(groups: Sequence[Judged], fraction: float, seed: int) -> tuple[list[Judged], list[Judged]]:
-    """Keep a share of the prompts for the test. Which ones depends on their text and `seed`, not on their order."""
-    keys = sorted({prompt_key(judged.prompt) for judged in groups}, key=lambda key: _lot(key, seed))
-    count = round(fraction * len(keys)) or int(fraction > 0)
-    if count and count == len(keys):
-        raise DataError("one prompt only: it cannot be split into training and test; set data.test_fraction=0")
-    kept = set(keys[:count])
-    sides: tuple[list[Judged], list[Judged]] = ([], [])
-    for judged in groups:
-        sides[prompt_key(judged.prompt) in kept].append(judged)
-    return sides
 
 
 def to_group(judged: Judged, votes: str = "all", ties: str = "keep") -> Group:
@@ -281,20 +277,3 @@ def to_messages(prompt: str) -> list[Message]:
         messages.append({"role": "user", "content": user.strip()})
         messages += [{"role": "assistant", "content": text.strip()} for text in answers if text.strip()]
     return messages
-
-
-def prompt_key(prompt: Prompt) -> str:
-    """A text that two prompts share exactly if they are the same prompt."""
-    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
-
-
-def _lot(key: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}\n{key}".encode()).digest()
-
-
-def _draw(groups: list[Judged], count: int, seed: int) -> list[Judged]:
-    if not count or count >= len(groups):
-        return groups
-    # Another seed string than the split's: the same lots would send all of a small draw to the test.
-    order = sorted(range(len(groups)), key=lambda i: _lot("draw\n" + prompt_key(groups[i].prompt), seed))
-    return [groups[i] for i in sorted(order[:count])]

@@ -2,7 +2,8 @@
 
 JSON lines (also .gz), one JSON list, Parquet, Arrow (a file, or a folder of `datasets.save_to_disk`), a folder of
 Parquet files, or a hub name through `datasets`. Lines end at ``\\n`` only: real texts hold U+2028 and other marks
-at which `str.splitlines` would break a row in two. Nothing is downloaded for a local path.
+at which `str.splitlines` would break a row in two. Nothing is downloaded for a local path. A JSON list is in memory
+whole; everything else is read as it is asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from launch.errors import DataError
+
+BATCH = 256
+"""Rows of a Parquet or Arrow file that are Python objects at a time."""
 
 Row = dict[str, Any]
 Complain = Callable[[DataError], None]
@@ -58,16 +62,8 @@ def read_rows(path: str, split: str = "train", bad: Complain = stop) -> Iterator
         raise DataError(f"{path}: no rows; check that the file was written completely")
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.name.endswith(".gz") else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error or type(error).__name__}); copy the file again") from error
-
-
 def _json_lines(path: Path, bad: Complain) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(_bytes(path).split(b"\n"), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         source = f"{path}:{number}"
@@ -85,9 +81,18 @@ def _json_lines(path: Path, bad: Complain) -> Iterator[tuple[str, Row]]:
             bad(DataError(f"{source}: a {type(row).__name__} where an object {{...}} belongs; one object per line"))
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines of a file, plain or gzip, one in memory at a time; a binary file's lines end at \\n only."""
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            yield from file
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error or type(error).__name__}); copy the file again") from error
+
+
 def _json(path: Path, bad: Complain) -> Iterator[tuple[str, Row]]:
     try:
-        rows = json.loads(_bytes(path))
+        rows = json.loads(b"".join(_lines(path)))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
@@ -111,13 +116,14 @@ def _tables(files: list[Path], kind: str) -> Iterator[tuple[str, Row]]:
         number = 0
         try:
             if kind == "parquet":
-                batches: Any = parquet.ParquetFile(file).iter_batches()
+                batches: Any = parquet.ParquetFile(file).iter_batches(BATCH)
             else:
                 batches = _arrow_batches(pa, file)
             for batch in batches:
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{file}:{number}", row
+                for start in range(0, len(batch), BATCH):
+                    for row in batch.slice(start, BATCH).to_pylist():
+                        number += 1
+                        yield f"{file}:{number}", row
         except (pa.ArrowInvalid, OSError) as error:
             reason = str(error).split("\n")[0]
             raise DataError(f"{file}: cannot be read as {kind} ({reason}); write or copy the file again") from error

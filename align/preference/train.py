@@ -16,17 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from align.preference.accuracy import pair_accuracy
 from align.preference.config import Kind, Pooling, PreferenceConfig
 from align.preference.data import DataOptions, load_groups
-from align.preference.evaluation import (
-    SHOWN,
-    count_unreadable,
-    game_artifact,
-    most_telling,
-    sample_row,
-    score_over_ranks,
-)
+from align.preference.evaluation import count_unreadable, evaluate, game_artifact, sample_row
 from align.preference.heads import Gate
 from align.preference.model import PreferenceModel
 from align.preference.objective import PreferenceObjective
@@ -127,12 +119,12 @@ def main(config: Config) -> Result:
     from launch.trainer import fit
 
     run = RunFolder(config.run.folder, config.run.fresh).open(resolve(config), config.run.seed)
-    train, test = load_groups(config.data)
+    train, test = load_groups(config.data, folder=run.path)
     run.fingerprint_data("train", train)
     run.fingerprint_data("test", test)
     model = config.model.build(config.train, config.run.seed)
     objective = PreferenceObjective(model.renderer, model.config, config.model.packing)
-    judged = [group for group in test if group["winners"]]
+    judged = test.where(lambda group: group["winners"])
     unreadable: dict[str, float] = {}
     if runtime.is_main():
         unreadable = count_unreadable(model, train, "training")
@@ -145,15 +137,13 @@ def main(config: Config) -> Result:
     metrics: dict[str, float] = {**fitted.metrics, **unreadable}
     if judged:
         with run.timing("evaluation"):
-            scores = score_over_ranks(model, judged, config.score_batch)
-        metrics.update(pair_accuracy(judged, scores).metrics())
-        metrics["cyclicity"] = sum(s.cyclicity for s in scores) / len(scores)
-        metrics["leak"] = sum(s.leak for s in scores) / len(scores)
+            held_out = evaluate(model, judged, config.score_batch)
+        metrics.update(held_out.metrics())
         run.log({"stage": "evaluation", "step": fitted.steps, **metrics})
         name = f"{config.model.kind} {config.model.dims}" if config.model.kind != "bt" else "bt"
-        for number, (group, s) in enumerate(most_telling(judged, scores)):
+        for number, (group, s) in enumerate(held_out.telling):
             run.artifact(f"scores-{number}", game_artifact(group, s, name))
-        run.samples("held-out", [sample_row(group, s) for group, s in zip(judged[:SHOWN], scores, strict=False)])
+        run.samples("held-out", [sample_row(group, s) for group, s in held_out.first])
     runtime.barrier()
     return Result(run.path, metrics)
 

@@ -28,8 +28,8 @@ def write(folder: Path, rows: Rows, name: str = "data.jsonl") -> str:
 
 def load(folder: Path, rows: Rows, **options: Any) -> Rows:
     train, test = load_groups(DataOptions(path=write(folder, rows), test_fraction=0, **options))
-    assert test == []
-    return train
+    assert len(test) == 0
+    return list(train)
 
 
 def complaint(folder: Path, rows: Rows, **options: Any) -> str:

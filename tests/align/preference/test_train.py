@@ -12,7 +12,7 @@ import pytest
 from align.preference import PreferenceModel, Scores
 from align.preference.accuracy import Fraction, average, best_of_n, pair_accuracy, ties_right
 from align.preference.data import DataOptions
-from align.preference.evaluation import score_over_ranks
+from align.preference.evaluation import evaluate, score_over_ranks
 from align.preference.train import Config, ModelOptions, main
 from launch.errors import ConfigError, DataError
 from launch.options import LoraOptions, RunOptions, TrainOptions
@@ -141,6 +141,24 @@ def test_scores_over_ranks_of_one_process_are_the_models(tiny_llama: Path) -> No
         assert np.abs(s.S - model.score(group["prompt"], group["responses"]).S).max() < 1e-5
     with pytest.raises(DataError, match="no list of answers"):
         score_over_ranks(model, [{"prompt": "?", "responses": []}], 2)
+
+
+def test_held_out_games_in_parts_are_those_all_at_once(tiny_llama: Path) -> None:
+    """Whatever `at_once`: the sums of all games, the six most telling of them, the first six."""
+    model = PreferenceModel.from_backbone(tiny_llama, tau=1.0, max_length=64, seed=1)
+    groups = [
+        {"prompt": f"{n}?", "responses": list("abcde"[: 2 + n % 4]), "winners": [0], "losers": [1], "weights": [1.0]}
+        for n in range(15)
+    ]
+    scores = score_over_ranks(model, groups, 16)
+    whole, parts = (evaluate(model, groups, 16, at_once) for at_once in (512, 4))
+    assert whole.accuracy == parts.accuracy == pair_accuracy(groups, scores)
+    assert parts.metrics() == pytest.approx(whole.metrics(), abs=1e-5)
+    assert parts.cyclicity == pytest.approx(np.mean([s.cyclicity for s in scores]), abs=1e-5)
+    best = sorted(range(15), key=lambda n: (-min(len(scores[n].S), 4), -scores[n].cyclicity))[:6]
+    for found in (whole, parts):
+        assert [group["prompt"] for group, _ in found.telling] == [groups[n]["prompt"] for n in best]
+        assert [group for group, _ in found.first] == groups[:6]
 
 
 def test_theorem_4_7_is_checked(tiny_llama: Path, caplog: pytest.LogCaptureFixture) -> None:
