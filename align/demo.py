@@ -60,8 +60,9 @@ class PlayOptions:
     """K, answers per prompt."""
     beta: float = 0.125
     """1/eta. The papers' 0.001 ruins a model of this size."""
-    anchor: float = 0.5
-    """Pull toward the start, in [0, 1), of the methods that end in +anchor; see `align.selfplay.objective`."""
+    anchor: float = 0.8
+    """Pull toward the start, in [0, 1), of the methods that end in +anchor; see `align.selfplay.objective`. Beside beta
+    it makes the fixed point the equilibrium at temperature anchor * beta = 0.1, a fifth as far off after each round."""
     prompts: int = 0
     """Prompts per round, 0: all training prompts."""
     train: TrainOptions = field(
@@ -78,7 +79,10 @@ class Config:
     world: str = "styles"
     """An entry point of group ``arbiter.worlds``."""
     methods: list[str] = field(
-        default_factory=lambda: ["bt+sppo", "gpm+sppo", "hrc+sppo", "hrc+dsppo", "hrc+dsppo+anchor"]
+        default_factory=lambda: [
+            *("bt+sppo", "gpm+sppo", "hrc+sppo", "hrc+dsppo"),
+            *("bt+sppo+anchor", "hrc+sppo+anchor", "hrc+dsppo+anchor"),
+        ]
     )
     """PREFERENCE+UPDATE of bt, gpm, hrc and sppo, dsppo; and +anchor, which is ours and not the papers'."""
     base: BaseOptions = field(default_factory=BaseOptions)

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 """Two-sided 95 % points of Student's t for n means."""
+AIMS = ("right", "half", "below_bt", "below_anchored_bt")
 NUMBERS = ("right", "win_vs_start", "gap_last", "gap_average", "malformed")
 
 
@@ -85,7 +86,7 @@ def aim(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per method and seed: is there a deployable policy (last or average of T) that meets each part of the aim?
 
     ``right``: the last policy is right above .85. ``half``: the better of last and average has a gap below half of
-    round 0's. ``below_bt``: and below the better of BT's two.
+    round 0's. ``below_bt``: and below the better of BT's two. ``below_anchored_bt``: the same, BT anchored as well.
     """
     last = max(row["round"] for row in rows)
     best = {(r["method"], r["seed"]): min(r["gap_last"], r["gap_average"]) for r in rows if r["round"] == last}
@@ -99,6 +100,7 @@ def aim(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "right": right[method, seed] > 0.85,
             "half": gap < start[seed] / 2,
             "below_bt": gap < best.get(("bt+sppo", seed), float("inf")),
+            "below_anchored_bt": gap < best.get(("bt+sppo+anchor", seed), float("inf")),
         }
         for (method, seed), gap in best.items()
     ]
@@ -110,7 +112,7 @@ def page(data: dict[str, Any]) -> str:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     styles = list(rows[0]["styles"])
     out = [
-        "# The styles world: five methods, held-out prompts",
+        f"# The styles world: {len(methods)} methods, held-out prompts",
         "",
         f"Seeds {', '.join(map(str, seeds))}; `{data['command']}`; last commits `{', '.join(data['commits'])}`; "
         f"{data['machine']['system']}, {data['machine']['cores']} cores; "
@@ -141,17 +143,15 @@ def page(data: dict[str, Any]) -> str:
         "## Was the aim met?",
         "",
         "Seeds in which the last policy is right above .85; in which the better of last and average policy has a gap "
-        "below half of round 0's; in which that gap is below BT's better one.",
+        "below half of round 0's; in which that gap is below BT's better one; and below that of BT anchored.",
         "",
-        "| method | right | half the gap | below BT |",
-        "|---|---|---|---|",
+        "| method | right | half the gap | below BT | below BT anchored |",
+        "|---|---|---|---|---|",
     ]
     for method in methods:
         mine = [entry for entry in data["aim"] if entry["method"] == method]
-        counts = [f"{sum(entry[key] for entry in mine)} of {len(mine)}" for key in ("right", "half", "below_bt")]
-        out.append(
-            f"| {method} | {' | '.join('-' if method == 'bt+sppo' and i == 2 else c for i, c in enumerate(counts))} |"
-        )
+        counts = [f"{sum(entry[key] for entry in mine)} of {len(mine)}" for key in AIMS]
+        out.append(f"| {method} | {' | '.join(counts)} |")
     names = list(next(iter(data["judges"][0].values())))
     out += ["", "## Preference models", "", f"| model | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for kind in data["judges"][0]:

@@ -93,8 +93,8 @@ def test_demo_refuses_methods_it_does_not_know(methods):
 
 def test_only_methods_that_say_so_are_anchored():
     config = demo.Config()
-    assert [demo.update_of(config, method) for method in ("hrc+sppo", "hrc+dsppo", "hrc+dsppo+anchor")] == [
-        (0.0, 0.0), (1.0, 0.0), (1.0, 0.5),
+    assert [demo.update_of(config, method) for method in ("hrc+sppo", "hrc+dsppo", "hrc+sppo+anchor", "hrc+dsppo+anchor")] == [
+        (0.0, 0.0), (1.0, 0.0), (0.0, 0.8), (1.0, 0.8),
     ]  # fmt: skip
 
 
