@@ -92,10 +92,13 @@ def test_demo_refuses_methods_it_does_not_know(methods):
 
 
 def test_only_methods_that_say_so_are_anchored():
-    config = demo.Config()
-    assert [demo.update_of(config, method) for method in ("hrc+sppo", "hrc+dsppo", "hrc+sppo+anchor", "hrc+dsppo+anchor")] == [
-        (0.0, 0.0), (1.0, 0.0), (0.0, 0.8), (1.0, 0.8),
-    ]  # fmt: skip
+    updates = {
+        "hrc+sppo": (0.0, 0.0),
+        "hrc+dsppo": (1.0, 0.0),
+        "hrc+sppo+anchor": (0.0, 0.8),
+        "bt+dsppo+anchor": (1.0, 0.8),
+    }
+    assert {method: demo.update_of(demo.Config(), method) for method in updates} == updates
 
 
 def test_worth_is_the_duality_gap_of_the_true_game():
