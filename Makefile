@@ -24,9 +24,10 @@ lint: $(STAMP)
 bench: $(STAMP)  ## measure beside the peers; writes docs/results/bench.*
 	$(BIN)/python -m benchmarks.run
 
-study: $(STAMP)  ## the slow studies: five seeds of the demo, real preferences, real self-play (hours on two cores)
+study: $(STAMP)  ## the slow studies: seeds of the demos, real preferences, real self-play (hours on two cores)
 	$(BIN)/python -m benchmarks.styles_seeds
 	$(BIN)/python -m benchmarks.real_preferences
+	$(BIN)/python -m benchmarks.real_finetuned
 	$(BIN)/python -m benchmarks.real_selfplay
 
 docs: $(STAMP)  ## check that every page names only what exists

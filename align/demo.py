@@ -61,8 +61,8 @@ class PlayOptions:
     beta: float = 0.125
     """1/eta. The papers' 0.001 ruins a model of this size."""
     anchor: float = 0.8
-    """Pull toward the start, in [0, 1), of the methods that end in +anchor; see `align.selfplay.objective`. Beside beta
-    it makes the fixed point the equilibrium at temperature anchor * beta = 0.1, a fifth as far off after each round."""
+    """Pull toward the start, in [0, 1), of the methods that end in +anchor; see `align.selfplay.objective`. With
+    beta it sets the temperature of the equilibrium that rounds approach, anchor * beta = 0.1."""
     prompts: int = 0
     """Prompts per round, 0: all training prompts."""
     train: TrainOptions = field(
