@@ -68,6 +68,8 @@ class Reply:
     """The server's own ``choices[0]``."""
     usage: dict[str, Any]
     cached: bool
+    seconds: float = 0.0
+    """From the question to this reply, all tries together; as it was when it was paid."""
 
     @property
     def top_logprobs(self) -> list[dict[str, Any]]:
@@ -272,13 +274,14 @@ class JudgeClient:
             body |= {"logprobs": True, "top_logprobs": question.top_logprobs + self.is_vllm}
         if self.is_vllm:  # all named, since a model's generation_config.json would set what is left out
             body |= {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-        what = f"question {number}"
+        what, started = f"question {number}", time.monotonic()
         for attempt in range(self.retries + 1):
             if attempt:
                 time.sleep(min(0.5 * 2 ** (attempt - 1), LONGEST_WAIT))
             response = self._server.ok("POST", "/v1/chat/completions", body, what)
             stored = _completion(response.content)
             if stored is not None:
+                stored["seconds"] = round(time.monotonic() - started, 3)
                 self.cache.put(key, stored)
                 return _reply(stored, cached=False)
         raise ServerError(f"{what}: {self._server.url} answered no completion: {self._server.told(response)}")
@@ -297,6 +300,15 @@ class JudgeClient:
             "judge/completion_tokens": sum(int(usage.get("completion_tokens") or 0) for usage in paid),
             "judge/seconds": seconds,
         }
+
+
+def add_metrics(*parts: dict[str, float]) -> dict[str, float]:
+    """The metrics of several calls of `JudgeClient.ask` as those of one."""
+    total = {
+        name: sum(part.get(name, 0.0) for part in parts) for name in dict.fromkeys(k for part in parts for k in part)
+    }
+    answered = total["judge/questions"] - total["judge/unanswered"]
+    return total | {"judge/parse_failure_rate": total["judge/parse_failures"] / answered if answered else 0.0}
 
 
 def question_key(question: Question, identity: str) -> str:
@@ -380,4 +392,5 @@ def _completion(body: bytes) -> dict[str, Any] | None:
 
 
 def _reply(stored: dict[str, Any], cached: bool) -> Reply:
-    return Reply(stored["choice"]["message"].get("content") or "", stored["choice"], stored["usage"], cached)
+    text, seconds = stored["choice"]["message"].get("content") or "", stored.get("seconds", 0.0)
+    return Reply(text, stored["choice"], stored["usage"], cached, seconds)

@@ -153,6 +153,44 @@ def bar_chart(values: Sequence[float], names: Sequence[str], label: str, top: fl
     return _svg(step * max(len(values), 1), label, parts)
 
 
+def interval_chart(
+    rows: Sequence[tuple[float, float, float]],
+    names: Sequence[str],
+    label: str,
+    x_range: tuple[float, float] | None = None,
+    mark: float | None = None,
+) -> str:
+    """One (value, low, high) a line: a dot on its interval. `mark` is a dashed line, such as 1/2."""
+    step, left, right = 26, min(26 + 6 * max((len(name) for name in names), default=0), 150), 52
+    inside = [x for row in rows for x in row if math.isfinite(x)] + ([] if mark is None else [mark])
+    x0, x1 = x_range or _spread(inside or [0.0, 1.0])
+    bottom = step * max(len(rows), 1)
+
+    def across(x: float) -> float:
+        return left + min(1.0, max(0.0, (x - x0) / (x1 - x0))) * (WIDTH - left - right)
+
+    parts = []
+    for tick in ticks(x0, x1, 3):
+        parts.append(f'<path class="grid" d="M{across(tick):.1f} 0V{bottom}"/>')
+        spot = f'x="{across(tick):.1f}" y="{bottom + 14}" text-anchor="middle"'
+        parts.append(f'<text class="tick" {spot}>{number(tick)}</text>')
+    if mark is not None:
+        parts.append(f'<path class="zero" d="M{across(mark):.1f} 0V{bottom}"/>')
+    for i, ((value, low, high), name) in enumerate(zip(rows, names, strict=True)):
+        y = i * step + step / 2
+        tip = f"{escape(name)}: {number(value)} [{number(low)}, {number(high)}]"
+        parts.append(
+            f'<text class="name" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(_short(name, 22))}</text>'
+        )
+        parts.append(f"<g><title>{tip}</title>")
+        if _finite(low, high):
+            parts.append(f'<path class="line s0" d="M{across(low):.1f} {y}H{across(high):.1f}"/>')
+        if _finite(value):
+            parts.append(f'<circle class="dot s0" cx="{across(value):.1f}" cy="{y}" r="4.5"/>')
+        parts.append(f'</g><text class="value" x="{WIDTH - right + 8}" y="{y + 4}">{number(value)}</text>')
+    return _svg(bottom + 20, label, parts)
+
+
 def histogram(edges: Sequence[float], counts: Sequence[float], label: str, x_label: str) -> str:
     """Counts between neighbouring edges (one edge more than counts)."""
     height, left, right, top, bottom = 150, 10, 10, 18, 34

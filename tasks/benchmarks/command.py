@@ -4,19 +4,21 @@
         --out runs/alpaca --dry-run
     arbiter eval rewardbench --model runs/hrc/model --questions rewardbench2.jsonl --out runs/rb2
 
-Prints the scores; ``OUT/scores.json`` holds them with what they rest on.
+Prints the scores; ``OUT/scores.json`` holds them with what they rest on, ``OUT/report.html`` shows them. Several models
+in one OUT are a leaderboard.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 _PATHS = {
-    "baseline": "answers of the model to compare with (alpaca_eval, arena_hard)",
+    "baseline": "answers of the model to compare with (alpaca_eval, arena_hard; mt_bench: judges pairs)",
     "questions": "questions (rewardbench, arena_hard, mt_bench)",
     "prompts": "the official judge prompts: a file, for arena_hard the folder of a checkout",
     "references": "reference answers (mt_bench)",
@@ -35,12 +37,19 @@ def add_parser(commands: Any) -> None:
         "--name", dest="called", help="the model's name in the files; default its file, folder or served name"
     )
     parser.add_argument("--judge", help="http://… of a judge, or (alpaca_eval) a preference model's folder")
+    parser.add_argument("--judge-url", metavar="URL", help="where the exported preference model in --judge is served")
     parser.add_argument("--judge-model", help="the judge's name on its server; default the first served")
     parser.add_argument("--model-name", help="the model's name on its server; default the first served")
     for name, what in _PATHS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=what)
     parser.add_argument(
         "--other-prompts", action="store_true", help="accept judge prompts that are not the official ones"
+    )
+    parser.add_argument("--rules", choices=("v2.0", "v0.1"), default="v2.0", help="whose rules (arena_hard)")
+    parser.add_argument("--ratings", action="store_true", help="rate each answer, name no best one (rewardbench)")
+    parser.add_argument("--plain", action="store_true", help="the model continues text, it takes no chat")
+    parser.add_argument(
+        "--against", metavar="NAME", help="the model that the page compares the others with; default the best"
     )
     parser.add_argument("--limit", type=int, help="first so many questions only")
     parser.add_argument("--max-tokens", type=int, default=2048, help="per answer")
@@ -66,15 +75,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {field.name: getattr(arguments, field.name) for field in fields(Options) if field.name != "name"}
     given["prices"] = tuple(arguments.prices)
-    name = arguments.called or arguments.model_name or Path(arguments.model.rstrip("/")).name.split(".")[0]
+    name = arguments.called or arguments.model_name or _name_of(arguments.model)
     result = run_benchmark(Options(**given, name=name))
     if arguments.json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     elif "summary" in result:
         print(result["summary"])
     else:
-        _show(result)
+        _show({key: value for key, value in result.items() if key != "provenance"})
     return 0
+
+
+def _name_of(model: str) -> str:
+    """The last part of a path or address, without the endings of answer files."""
+    return re.sub(r"(\.jsonl?)?(\.gz)?$", "", Path(model.rstrip("/")).name)
 
 
 def _show(result: dict[str, Any], indent: str = "") -> None:

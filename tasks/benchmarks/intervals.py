@@ -86,18 +86,43 @@ def bootstrap(values: Sequence[float] | np.ndarray, rounds: int = 1000, seed: in
     return Estimate(float(np.mean(values)), float(low), float(high), len(values))
 
 
-def paired(first: Sequence[float], second: Sequence[float], rounds: int = 1000, seed: int = 0) -> Paired:
+def paired(
+    first: Sequence[float],
+    second: Sequence[float],
+    rounds: int = 1000,
+    seed: int = 0,
+    weights: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Paired:
     """Compare two models item by item; `first[i]` and `second[i]` are their scores on item i.
 
+    Args:
+        weights: how much each item counts in either model's mean (a strong verdict counts three times, say), which is
+            then sum(w x)/sum(w); the bootstrap resamples items and takes both means anew.
+
     Raises:
-        DataError: not the same number of items.
+        DataError: not the same number of items, or weights of which nothing is left.
     """
     from scipy.stats import binomtest
 
     if len(first) != len(second):
         raise DataError(f"{len(first)} items against {len(second)}; a paired test needs the same items in both")
-    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    estimate = bootstrap(difference, rounds, seed)
+    x = np.stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)], axis=1)
+    w = np.ones_like(x) if weights is None else np.stack([np.asarray(w, dtype=np.float64) for w in weights], axis=1)
+    if not len(x) or not np.isfinite(x).all() or not (w > 0).all():
+        raise DataError(f"{len(x)} items to compare; each needs two finite scores and positive weights")
+    difference = x[:, 0] - x[:, 1]
+    means = _weighted_means(x, w, rounds, np.random.default_rng(seed))
+    low, high = np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975])
+    value = (w * x).sum(axis=0) / w.sum(axis=0)
     better, discordant = int((difference > 0).sum()), int((difference != 0).sum())
     p_value = float(binomtest(better, discordant).pvalue) if discordant else 1.0
-    return Paired(estimate.value, estimate.low, estimate.high, len(difference), discordant, better, p_value)
+    return Paired(float(value[0] - value[1]), float(low), float(high), len(x), discordant, better, p_value)
+
+
+def _weighted_means(x: np.ndarray, w: np.ndarray, rounds: int, rng: np.random.Generator) -> np.ndarray:
+    """Means sum(w x)/sum(w) of `rounds` resamples of the rows of x and w [n, m] together: float64 [rounds, m]."""
+    step, parts = max(1, _CHUNK // x.size), []
+    for done in range(0, rounds, step):
+        drawn = rng.integers(0, len(x), (min(step, rounds - done), len(x)))
+        parts.append((w * x)[drawn].sum(axis=1) / w[drawn].sum(axis=1))
+    return np.concatenate(parts)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ import numpy as np
 from launch.contracts import Message
 from launch.errors import ConfigError, DataError
 from tasks.benchmarks.files import Row, need
+from tasks.benchmarks.intervals import bootstrap
+from tasks.benchmarks.official import fill
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """Ten questions each, from 81 on."""
@@ -33,7 +36,6 @@ FAILED = -1
 ROUNDS = 1000
 _GRADE = re.compile(r"\[\[(\d+\.?\d*)\]\]")
 _GRADE_BACKUP = re.compile(r"\[(\d+\.?\d*)\]")
-_PLACE = re.compile(r"\{(\w+)\}")
 
 
 # ---------------------------------------------------------------- reading a judge
@@ -79,7 +81,7 @@ def score(
     for number, row in enumerate(judgments, 1):
         what = f"judgment row {number}"
         model, question, turn = (need(row, key, what) for key in ("model", "question_id", "turn"))
-        grade = _grade(need(row, "score", what), what)
+        grade = grade_of(row, what)
         if turn not in (1, 2):
             raise DataError(f"{what}: turn {turn!r} is neither 1 nor 2")
         key = (str(question), turn) if latest else number
@@ -94,7 +96,7 @@ def _row(model: str, rows: Sequence[tuple[str, int, float]], category: Mapping[s
     read = [row for row in rows if row[2] != FAILED]
     groups: dict[str, list[float]] = {}
     for question, _, grade in read:
-        groups.setdefault(category.get(question) or _official_category(question), []).append(grade)
+        groups.setdefault(category.get(question) or official_category(question), []).append(grade)
     low, high = _interval(read, seed)
     return {
         "model": model,
@@ -123,39 +125,61 @@ def _interval(read: Sequence[tuple[str, int, float]], seed: int) -> tuple[float,
 
 
 def pairwise(judgments: Sequence[Row], baseline: str | None = "gpt-3.5-turbo") -> list[dict[str, Any]]:
-    """Rows {model, win, loss, tie, win_rate, loss_rate, win_rate_adjusted}, best first.
+    """Rows {model, win, loss, tie, win_rate, loss_rate, win_rate_adjusted, low, high}, best first.
 
     Args:
         judgments: rows {model_1, model_2, g1_winner, g2_winner} of the official pairwise files; a winner is "model_1",
             "model_2", "tie" or "error", and rows with an error are left out.
         baseline: count only its pairs and leave itself out; None counts all pairs.
+
+    Returns:
+        Shares of 1; low and high bound win_rate_adjusted, 95 % of a bootstrap over pairs of answers.
     """
-    counts: dict[str, dict[str, int]] = {}
+    earned: dict[str, list[float]] = {}
     for number, row in enumerate(judgments, 1):
-        what = f"judgment row {number}"
-        names = [str(need(row, key, what)) for key in ("model_1", "model_2")]
-        games = [need(row, key, what) for key in ("g1_winner", "g2_winner")]
-        for game in games:
-            if game not in ("model_1", "model_2", "tie", "error"):
-                raise DataError(f"{what}: winner {game!r}; write model_1, model_2, tie or error")
-        if "error" in games or (baseline is not None and baseline not in names):
+        pair = pair_of(row, f"judgment row {number}")
+        if pair.value is None or (baseline is not None and baseline not in (pair.model_1, pair.model_2)):
             continue
-        drawn = games[0] == "tie" or games[0] != games[1]
-        for side, name in zip(("model_1", "model_2"), names, strict=True):
-            result = "tie" if drawn else "win" if games[0] == side else "loss"
-            counts.setdefault(name, {"win": 0, "loss": 0, "tie": 0})[result] += 1
-    counts.pop(baseline or "", None)
-    if not counts:
+        for name, value in ((pair.model_1, pair.value), (pair.model_2, 1 - pair.value)):
+            earned.setdefault(name, []).append(value)
+    earned.pop(baseline or "", None)
+    if not earned:
         raise DataError(
             f"none of {len(judgments)} pairs is with {baseline} and without an error; name another baseline"
         )
     table = []
-    for name, count in counts.items():
-        n = sum(count.values())
-        adjusted = (count["win"] + count["tie"] / 2) / n
-        rates = {"win_rate": count["win"] / n, "loss_rate": count["loss"] / n, "win_rate_adjusted": adjusted}
-        table.append({"model": name, **count, **rates})
+    for name, values in earned.items():
+        counts = {"win": values.count(1.0), "loss": values.count(0.0), "tie": values.count(0.5)}
+        rates = {f"{result}_rate": counts[result] / len(values) for result in ("win", "loss")}
+        sure = bootstrap(values, ROUNDS)
+        bounds = {"win_rate_adjusted": sure.value, "low": sure.low, "high": sure.high}
+        table.append({"model": name, **counts, **rates, **bounds})
     return sorted(table, key=lambda row: -row["win_rate_adjusted"])
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What two games about one pair of answers say."""
+
+    model_1: str
+    model_2: str
+    value: float | None
+    """What model_1 earned: 1, 0.5 (a tie, or games that disagree) or 0; None if a game failed."""
+    first: tuple[float, ...]
+    """What the answer shown first earned in either game: model_1's in the first, model_2's in the second."""
+
+
+def pair_of(row: Row, what: str) -> Pair:
+    """A row of the official pairwise files. Raises DataError, beginning with `what`, for a winner that is none."""
+    first, second = (str(need(row, key, what)) for key in ("model_1", "model_2"))
+    games = [need(row, key, what) for key in ("g1_winner", "g2_winner")]
+    for game in games:
+        if game not in ("model_1", "model_2", "tie", "error"):
+            raise DataError(f"{what}: winner {game!r}; write model_1, model_2, tie or error")
+    if "error" in games:
+        return Pair(first, second, None, ())
+    one, two = ({"model_1": 1.0, "tie": 0.5, "model_2": 0.0}[game] for game in games)
+    return Pair(first, second, one if one == two else 0.5, (one, 1 - two))
 
 
 # ---------------------------------------------------------------- asking a judge
@@ -177,32 +201,70 @@ def judge_messages(
         ConfigError: a prompt file without the prompt needed.
         DataError: a reference is needed and missing.
     """
-    referenced = question["category"] in REFERENCED
-    name = ("single-math-v1" if referenced else "single-v1") + ("-multi-turn" if turn == 2 else "")
-    if name not in prompts:
-        raise ConfigError(f"the prompt file has no {name!r}; use FastChat's judge_prompts.jsonl", field="prompts")
-    if referenced and not reference:
-        raise DataError(
-            f"question {question['question_id']} ({question['category']}) needs a reference answer; give it"
-        )
+    name = _prompt_name("single", question, turn)
     filling = {"question": question["turns"][0], "answer": turns[0]}
     for i, (asked, answered) in enumerate(zip(question["turns"], turns, strict=True), 1):
         filling |= {f"question_{i}": asked, f"answer_{i}": answered}
-    for i, text in enumerate(reference or (), 1):
-        filling[f"ref_answer_{i}"] = text
+    return name, _messages(prompts, name, question, filling, reference)
+
+
+def pair_messages(
+    prompts: Mapping[str, Row],
+    question: Row,
+    answers: tuple[Sequence[str], Sequence[str]],
+    turn: int,
+    reference: Sequence[str] | None = None,
+) -> tuple[str, list[Message]]:
+    """(prompt name, messages) that ask which of two dialogues is better, `answers` in the order that is shown.
+
+    Args, Raises: as `judge_messages`.
+    """
+    name = _prompt_name("pair", question, turn)
+    filling = {"question": question["turns"][0]}
+    for side, turns in zip("ab", answers, strict=True):
+        filling[f"answer_{side}"] = turns[0]
+        for i, (asked, answered) in enumerate(zip(question["turns"], turns, strict=True), 1):
+            filling |= {f"question_{i}": asked, f"answer_{side}_{i}": answered}
+    return name, _messages(prompts, name, question, filling, reference)
+
+
+def _prompt_name(kind: str, question: Row, turn: int) -> str:
+    """FastChat's name of a prompt: single-v1, pair-math-v1-multi-turn …"""
+    plain = {"single": "single-v1", "pair": "pair-v2"}[kind]
+    return (f"{kind}-math-v1" if question["category"] in REFERENCED else plain) + ("-multi-turn" if turn == 2 else "")
+
+
+def _messages(
+    prompts: Mapping[str, Row],
+    name: str,
+    question: Row,
+    filling: dict[str, str],
+    reference: Sequence[str] | None,
+) -> list[Message]:
+    if name not in prompts:
+        raise ConfigError(f"the prompt file has no {name!r}; use FastChat's judge_prompts.jsonl", field="prompts")
+    if question["category"] in REFERENCED and not reference:
+        raise DataError(
+            f"question {question['question_id']} ({question['category']}) needs a reference answer; give it"
+        )
+    told = filling | {f"ref_answer_{i}": text for i, text in enumerate(reference or (), 1)}
     template = prompts[name]
-    # One pass, so that a place written inside an answer stays text.
-    text = _PLACE.sub(lambda found: filling.get(found.group(1), found.group(0)), template["prompt_template"])
-    return name, [{"role": "system", "content": template["system_prompt"]}, {"role": "user", "content": text}]
+    return [
+        {"role": "system", "content": template["system_prompt"]},
+        {"role": "user", "content": fill(template["prompt_template"], told)},
+    ]
 
 
-def _grade(value: Any, what: str) -> float:
+def grade_of(row: Row, what: str) -> float:
+    """A judgment's grade, `FAILED` where none was read. Raises DataError, beginning with `what`, if it is neither."""
+    value = need(row, "score", what)
     if isinstance(value, int | float) and (value == FAILED or 0 <= value <= 10):
         return float(value)
     raise DataError(f"{what}: score {value!r} is no grade from 0 to 10; write -1 where none was read")
 
 
-def _official_category(question: str) -> str:
+def official_category(question: str) -> str:
+    """The category of an official question id, 81 to 160; "other" for any other."""
     number = int(question) - 81 if question.isdigit() else -1
     return CATEGORIES[number // 10] if 0 <= number < 80 else "other"
 

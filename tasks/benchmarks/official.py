@@ -2,15 +2,18 @@
 
 None is shipped or paraphrased here, because a reworded prompt gives another benchmark's numbers.
 
-    AlpacaEval   the installed package `alpaca_eval`, or its file alpaca_eval_clf.txt
-    Arena-Hard   a checkout of arena-hard-auto (utils/judge_utils.py is read, not run; config/arena-hard-v2.0.yaml)
-    MT-Bench     FastChat's judge_prompts.jsonl
+    AlpacaEval    the installed package `alpaca_eval`, or its file alpaca_eval_clf.txt
+    Arena-Hard    a checkout of arena-hard-auto (utils/judge_utils.py is read, not run; config/arena-hard-v2.0.yaml);
+                  for v0.1's own rules an older one (config/judge_config.yaml; gen_judgment.py is read, not run)
+    MT-Bench      FastChat's judge_prompts.jsonl
+    RewardBench   reward-bench's rewardbench/generative_v2.py, or a checkout with it (read, not run)
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -32,6 +35,21 @@ ARENA_SYSTEM = {
 }
 
 
+ARENA_TEMPLATE_V01 = "b0260904bc964e0d07d20581309c53fce4879159080fee42d8c91f8a80c48df4"
+ARENA_GO_ON = "b563c9a80bd3c96893a5150b280d4d58dd5f9a0fd067f899a004051b1d4ad816"
+REWARDBENCH = {
+    "ranking": "eb02ccf15704d1a90fdf9b2f574775ee4d45f9276843cca8aa238635ca0b4a14",
+    "ratings": "dd94ed65b24c00d411e65e8a671611ed2cba7154e97ff457b96183112b99ee14",
+    "ties": "86b62377fd01e9697fd87f04ef6d1163ee694a006b838d532d1866267d9722b4",
+}
+
+
+def fill(template: str, filling: Mapping[str, str]) -> str:
+    """Fill the places {name} that `filling` names, all in one pass: a place written inside an answer stays text."""
+    places = re.compile(r"\{(" + "|".join(map(re.escape, filling)) + r")\}")
+    return places.sub(lambda found: filling[found.group(1)], template)
+
+
 @dataclass(frozen=True)
 class ArenaPrompts:
     """What Arena-Hard's judge is told."""
@@ -40,6 +58,23 @@ class ArenaPrompts:
     """By category."""
     template: str
     """With the places {QUESTION}, {ANSWER_A} and {ANSWER_B}."""
+    sha256: str
+    go_on: str = ""
+    """v0.1 alone: what a judge is told whose reply holds no label."""
+
+
+@dataclass(frozen=True)
+class RewardPrompts:
+    """What RewardBench 2's judges are told."""
+
+    system: str
+    """Of a ranking judge; a rating judge has none."""
+    ranking: str
+    """With the places {question} and {answer_a} to {answer_d}."""
+    ratings: str
+    """With the places {prompt} and {completion}."""
+    ties: str
+    """The same, for rows of Ties."""
     sha256: str
 
 
@@ -52,18 +87,24 @@ def alpaca_template(path: str | Path | None, others: bool = False) -> tuple[str,
     Raises:
         ConfigError: no path and no package, or another text.
     """
-    if path is None:
-        package = find_spec("alpaca_eval")
-        if package is None or not package.submodule_search_locations:
-            raise ConfigError(
-                "the judge prompt of AlpacaEval is not at hand; pip install alpaca-eval==0.6.6, or pass its file "
-                "alpaca_eval_clf.txt by --prompts"
-            )
-        folder = Path(package.submodule_search_locations[0]) / "evaluators_configs" / "alpaca_eval_clf_gpt4_turbo"
-        path = folder / "alpaca_eval_clf.txt"
-    raw = Path(path).read_bytes()
+    path = alpaca_template_path(path)
+    raw = path.read_bytes()
     digest = check(raw, ALPACA_EVAL, str(path), others)
     return raw.decode("utf-8"), digest
+
+
+def alpaca_template_path(path: str | Path | None) -> Path:
+    """`path`, or the installed package's file. Raises ConfigError if there is neither."""
+    if path is not None:
+        return Path(path)
+    package = find_spec("alpaca_eval")
+    if package is None or not package.submodule_search_locations:
+        raise ConfigError(
+            "the judge prompt of AlpacaEval is not at hand; pip install alpaca-eval==0.6.6, or pass its file "
+            "alpaca_eval_clf.txt by --prompts"
+        )
+    folder = Path(package.submodule_search_locations[0]) / "evaluators_configs" / "alpaca_eval_clf_gpt4_turbo"
+    return folder / "alpaca_eval_clf.txt"
 
 
 def mt_bench_prompts(path: str | Path, others: bool = False) -> tuple[dict[str, Row], str]:
@@ -82,7 +123,7 @@ def arena_prompts(folder: str | Path, others: bool = False) -> ArenaPrompts:
     import yaml
 
     source = Path(folder) / "utils" / "judge_utils.py"
-    settings = _constants(source).get("JUDGE_SETTINGS")
+    settings = constants(source).get("JUDGE_SETTINGS")
     if not isinstance(settings, dict):
         raise DataError(f"{source}: no JUDGE_SETTINGS; pass the folder of an arena-hard-auto checkout (v2.0)")
     system = {category: str(setting["system_prompt"]) for category, setting in settings.items()}
@@ -93,8 +134,62 @@ def arena_prompts(folder: str | Path, others: bool = False) -> ArenaPrompts:
     if not isinstance(template, str):
         raise DataError(f"{config}: no prompt_template; pass the folder of an arena-hard-auto checkout (v2.0)")
     check(template.encode(), ARENA_TEMPLATE, str(config), others)
-    together = "".join(f"{category}\n{text}\n" for category, text in sorted(system.items())) + template
-    return ArenaPrompts(system, template, hashlib.sha256(together.encode()).hexdigest())
+    told = [text for named in sorted(system.items()) for text in named]
+    return ArenaPrompts(system, template, _together(*told, template))
+
+
+def arena_prompts_v01(folder: str | Path, others: bool = False) -> ArenaPrompts:
+    """Prompts of a checkout of v0.1's time (such as a06dde2), its places renamed to those of v2.0.
+
+    Raises:
+        ConfigError: a prompt that is not the official one.
+        DataError: files that do not hold them.
+    """
+    import yaml
+
+    config = Path(folder) / "config" / "judge_config.yaml"
+    found = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    system, templates = found.get("system_prompt"), found.get("prompt_template")
+    if not isinstance(system, str) or not isinstance(templates, list) or len(templates) != 1:
+        raise DataError(
+            f"{config}: no system_prompt with one prompt_template; pass a checkout of v0.1, such as a06dde2"
+        )
+    check(system.encode(), ARENA_SYSTEM["arena-hard-v0.1"], f"{config}, system_prompt", others)
+    check(str(templates[0]).encode(), ARENA_TEMPLATE_V01, f"{config}, prompt_template", others)
+    source = Path(folder) / "gen_judgment.py"
+    said = [
+        dict(zip((key.value for key in node.keys if isinstance(key, ast.Constant)), node.values, strict=False))
+        for node in ast.walk(_parsed(source))
+        if isinstance(node, ast.Dict)
+    ]
+    go_on = [row["content"].value for row in said if isinstance(row.get("content"), ast.Constant)]  # type: ignore[attr-defined]
+    if len(go_on) != 1:
+        raise DataError(f"{source}: {len(go_on)} requests to go on, not one; pass a checkout of v0.1, such as a06dde2")
+    check(str(go_on[0]).encode(), ARENA_GO_ON, f"{source}, the request to go on", others)
+    names = {"question_1": "{QUESTION}", "answer_1": "{ANSWER_A}", "answer_2": "{ANSWER_B}"}
+    template = fill(str(templates[0]), names)
+    return ArenaPrompts({"arena-hard-v0.1": system}, template, _together(system, template, go_on[0]), str(go_on[0]))
+
+
+def rewardbench_prompts(path: str | Path, others: bool = False) -> RewardPrompts:
+    """Prompts of RewardBench 2's generative script.
+
+    Raises:
+        ConfigError: a prompt that is not the official one.
+        DataError: a file that does not hold them.
+    """
+    source = Path(path)
+    source = source / "rewardbench" / "generative_v2.py" if source.is_dir() else source
+    found = constants(source)
+    ranking = found.get("MTBENCH_V2")
+    rating = [found.get(name) for name in ("ratings_prompt", "ratings_prompt_ties")]
+    if not isinstance(ranking, dict) or not all(isinstance(text, str) for text in rating):
+        raise DataError(f"{source}: no MTBENCH_V2, ratings_prompt and ratings_prompt_ties; is this generative_v2.py?")
+    system, template, (ratings, ties) = ranking["system_prompt"], ranking["prompt_template"], rating
+    check(f"{system}\n{template}".encode(), REWARDBENCH["ranking"], f"{source}, MTBENCH_V2", others)
+    check(str(ratings).encode(), REWARDBENCH["ratings"], f"{source}, ratings_prompt", others)
+    check(str(ties).encode(), REWARDBENCH["ties"], f"{source}, ratings_prompt_ties", others)
+    return RewardPrompts(system, template, str(ratings), str(ties), _together(system, template, ratings, ties))
 
 
 def check(raw: bytes, official: str, what: str, others: bool) -> str:
@@ -108,8 +203,9 @@ def check(raw: bytes, official: str, what: str, others: bool) -> str:
     return digest
 
 
-def _constants(path: Path) -> dict[str, Any]:
-    """Top-level constants of a Python file, without running it; names may refer to earlier ones."""
+def constants(path: Path) -> dict[str, Any]:
+    """Top-level constants of a Python file, without running it; names may refer to earlier ones. What is computed is
+    left out, unless a later constant needs it."""
     known: dict[str, Any] = {}
 
     def value(node: ast.expr) -> Any:
@@ -119,13 +215,23 @@ def _constants(path: Path) -> dict[str, Any]:
             return known[node.id]
         if isinstance(node, ast.Dict):
             return {value(k): value(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
-        raise DataError(f"{path} line {node.lineno}: not a plain constant; is this the official file?")
+        raise LookupError
 
+    for statement in _parsed(path).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            try:
+                known[statement.targets[0].id] = value(statement.value)
+            except LookupError:
+                known.pop(statement.targets[0].id, None)
+    return known
+
+
+def _parsed(path: Path) -> ast.Module:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        return ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise DataError(f"{path} line {error.lineno}: {error.msg}; is this the official file?") from error
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            known[statement.targets[0].id] = value(statement.value)
-    return known
+
+
+def _together(*texts: Any) -> str:
+    return hashlib.sha256("\n".join(map(str, texts)).encode()).hexdigest()

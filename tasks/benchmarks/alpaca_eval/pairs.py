@@ -21,11 +21,12 @@ from typing import Any
 from launch.contracts import Message
 from launch.errors import DataError
 from tasks.benchmarks.files import Row, index_by, need
+from tasks.benchmarks.official import fill
 
 FIRST, SECOND = "m", "M"
 """Names under which a judge sees the two answers."""
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)\n?<\|im_end\|>", re.DOTALL)
-_PLACE = re.compile(r"\{(instruction|output_1|output_2)\}")
+_PLACES = ("instruction", "output_1", "output_2")
 
 
 def pair_up(reference: Sequence[Row], outputs: Sequence[Row], allow_missing: bool = False) -> list[dict[str, Any]]:
@@ -95,20 +96,17 @@ def judge_messages(template: str, pair: Row, seed: int = 0) -> list[Message]:
         DataError: a template without turns or without one of its three places.
     """
     turns = _TURN.findall(template)
-    places = set(_PLACE.findall(template))
+    places = [place for place in _PLACES if f"{{{place}}}" in template]
     if not turns or len(places) != 3:
         raise DataError(
-            f"judge template has {len(turns)} turns and the places {sorted(places)}; use the official file "
+            f"judge template has {len(turns)} turns and the places {places}; use the official file "
             "(<|im_start|>role … <|im_end|> with {instruction}, {output_1}, {output_2})"
         )
     first, second = pair["output_1"], pair["output_2"]
     if is_swapped(pair["instruction"], seed):
         first, second = second, first
     filling = {"instruction": pair["instruction"], "output_1": first, "output_2": second}
-    return [
-        {"role": role, "content": _PLACE.sub(lambda found: filling[found.group(1)], content).strip()}
-        for role, content in turns
-    ]
+    return [{"role": role, "content": fill(content, filling).strip()} for role, content in turns]
 
 
 def preference(top_logprobs: Sequence[Mapping[str, Any]], swapped: bool) -> float:

@@ -15,6 +15,7 @@ from tasks.benchmarks.arena_hard.style import markdown_counts, metadata
 from tasks.benchmarks.arena_hard.verdicts import (
     BASELINES,
     battles_v01,
+    earned,
     flip,
     outcomes_v2,
     verdict_v01,
@@ -25,6 +26,7 @@ __all__ = [
     "BASELINES",
     "battles_v01",
     "bradley_terry",
+    "earned",
     "flip",
     "markdown_counts",
     "metadata",

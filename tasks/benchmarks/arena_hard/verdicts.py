@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from launch.errors import DataError
 from tasks.benchmarks.files import Row, need
@@ -98,18 +98,32 @@ def outcomes_v2(judgments: Sequence[Row]) -> tuple[list[Outcome], int]:
     """
     found, dropped = [], 0
     for number, row in enumerate(_checked(judgments), 1):
-        games = _games(row, number)
-        labels = [str(game["score"]) for game in games if game is not None and game.get("score") is not None]
-        if len(labels) < 2:
-            dropped += 1
-            continue
-        for label in labels:
-            if label not in _V2:
-                raise DataError(f"judgment row {number}: score {label!r} is no label; use {', '.join(_V2)} or null")
-        values = [*_V2[labels[1]], *(1 - value for value in _V2[labels[0]])]
+        games = earned(row, number, "v2.0")
+        dropped += not any(games)
         category = row.get("category", "arena-hard-v0.1")
+        values = [*games[1], *games[0]]  # in the order of the official script, which its resamples follow
         found += [Outcome(_uid(row, number), row["model"], category, value) for value in values]
     return found, dropped
+
+
+def earned(row: Row, number: int, version: Literal["v0.1", "v2.0"]) -> list[list[float]]:
+    """What the model earned in game 1 and in game 2, a strong verdict three times; [] for a game that does not count.
+
+    v0.1 leaves out a game without one of its five labels, v2.0 the row with a failed game. `number` is for a complaint.
+
+    Raises:
+        DataError: a row of v2.0 with a score that is no label.
+    """
+    labels = [None if game is None or game.get("score") is None else str(game["score"]) for game in _games(row, number)]
+    if version == "v0.1":
+        labels = [label if label in _V01 else None for label in labels]
+    elif None in labels:
+        return [[], []]
+    for label in labels:
+        if label is not None and label not in _V2:
+            raise DataError(f"judgment row {number}: score {label!r} is no label; use {', '.join(_V2)} or null")
+    as_a = [[] if label is None else _V2[label] for label in labels]
+    return [[1 - value for value in as_a[0]], list(as_a[1])]
 
 
 def _checked(judgments: Sequence[Row]) -> Sequence[Row]:

@@ -63,7 +63,9 @@ def test_alpaca_eval_from_weights_to_official_files(tiny_llama, reference, templ
         assert sum(server.asked.values()) == 6
     swapped = [alpaca_eval.is_swapped(f"Say {i}.") for i in range(6)]
     assert first["win_rate"] == again["win_rate"] == pytest.approx(100 * (0.25 + 0.5 * sum(swapped) / 6))
-    assert first["provenance"]["judge"] == "j" and first["provenance"] == again["provenance"]
+    for key in ("judge", "prompt_sha256", "data_sha256", "files"):
+        assert first["provenance"][key] == again["provenance"][key]
+    assert first["provenance"]["judge"] == "j"
     outputs = read_rows(out / "results/mine/model_outputs.json")
     assert [set(row) for row in outputs] == [{"dataset", "instruction", "output", "generator"}] * 6
     rows = read_rows(out / "results/mine/j/annotations.json")
@@ -210,7 +212,7 @@ def test_prompts_are_checked_and_python_is_read_not_run(checkout, template, data
     assert digest == official.MT_BENCH and len(prompts) == 8
     assert official.arena_prompts(checkout, others=True).system == {"hard_prompt": "Judge. Say [[A>B]]."}
     (checkout / "utils/judge_utils.py").write_text("import os\nJUDGE_SETTINGS = os.environ\n")
-    with pytest.raises(DataError, match="line 2: not a plain constant"):
+    with pytest.raises(DataError, match="no JUDGE_SETTINGS"):
         official.arena_prompts(checkout, others=True)
 
 
