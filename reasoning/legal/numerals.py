@@ -14,6 +14,7 @@ _UNITS = {"十": 10, "百": 100, "千": 1000}
 _LARGE = {"万": 10_000, "亿": 100_000_000}
 NUMERAL = "[〇零一二两三四五六七八九十百千]+"
 """Regular expression of a numeral below ten thousand."""
+LARGE_NUMERAL = "[〇零一二两三四五六七八九十百千万亿]+"
 
 _ARTICLE = re.compile(rf"第?({NUMERAL}|\d+)条(?:之({NUMERAL}|\d+))?")
 
