@@ -153,18 +153,24 @@ def apply_lora(
         seed: draws the adapters' first weights, whatever was drawn before.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    config = LoraConfig(
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, lora_config(options, train_whole))
+
+
+def lora_config(options: LoraOptions, train_whole: tuple[str, ...] = ()) -> Any:
+    """peft's LoraConfig for our options; see `apply_lora`."""
+    from peft import LoraConfig
+
+    return LoraConfig(
         r=options.rank,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=options.target_modules,
         modules_to_save=list(train_whole) or None,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)
 
 
 def merge_lora(model: Any) -> Any:

@@ -70,3 +70,21 @@ class TrainOptions:
     log_steps: int = 10
     eval_steps: int = 0
     """Optimiser steps between evaluations; 0: only at the end."""
+
+
+@dataclass
+class GRPOOptions:
+    """Group-relative policy optimisation. An example of `TrainOptions` is then a prompt with all its completions."""
+
+    generations: int = 8
+    """G, completions per prompt."""
+    max_new_tokens: int = 1024
+    temperature: float = 1.0
+    beta: float = 0.01
+    """Weight of the KL divergence from the first weights (k3); 0 keeps no second model in memory."""
+    clip: float = 0.2
+    """Bound on how far a token's probability ratio may leave 1."""
+    rollouts: Literal["hf", "vllm"] = "hf"
+    """Who samples: the model itself (exact resume), or a vLLM engine on the same GPU."""
+    vllm_memory: float = 0.3
+    """Share of a GPU's memory for the engine."""

@@ -24,6 +24,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from launch import checkpoint, runtime, sharding
+from launch.base_trainer import BaseTrainer
 from launch.callbacks import Interrupted, StopSignals
 from launch.contracts import Objective
 from launch.counters import record_fit
@@ -101,8 +102,8 @@ def fit(
     runtime.check_processes(options)
     if options.sharding == "zero3":
         sharding.load_whole()
-    _check_examples(name, train, evaluate)
-    facts = _facts(options, train, seed, args.world_size)
+    check_examples(name, train, evaluate)
+    facts = facts_of(options, train, seed, args.world_size)
     runtime.require_same(name, {**facts, "evaluate": len(evaluate or ())})
 
     adapt = options.lora is not None and not is_adapted(model)
@@ -110,11 +111,11 @@ def fit(
     if adapt and options.lora is not None:
         whole = tuple(getattr(model, "train_whole", ()))
         learner = apply_lora(model, options.lora, whole, stable_seed(seed, "lora", name))  # type: ignore[arg-type]
-    done, start = _found(folder, facts)
+    done, start = found_in(folder, facts)
     if done is not None:
         load_weights(learner, done)
         _merge(learner, adapt, options)
-        return _result(done)
+        return result_of(done)
 
     # Sharded parameters are no use to the caller: a copy is sharded, and the model gets the final weights back. It
     # waits on the CPU, so that no device holds it beside the shards.
@@ -137,46 +138,64 @@ def fit(
             run=run,
             name=name,
             seed=seed,
-            folder=folder,
             facts=facts,
             tokenizer=tokenizer,
             callbacks=callbacks,
             signals=signals,
         )
-        try:
-            trainer.train(resume_from_checkpoint=None if start is None else str(start))
-        finally:
-            trainer.bar.close()
-        if trainer.stopped_by and trainer.state.global_step < trainer.state.max_steps:
-            at = trainer.state.global_step
-            raise Interrupted(
-                f"{name} was stopped at step {at} of {trainer.state.max_steps}; its checkpoint is in {folder}; "
-                "run the same command again to go on",
-                trainer.stopped_by,
-            )
-        metrics = _last_metrics(trainer)
-        final = folder / checkpoint.FINAL
-        trainer.write_folder(final, training=False, note={"steps": trainer.state.global_step, "metrics": metrics})
-        record_fit(run, name, learner, options, args.world_size)
-        asked = max(runtime.gather(signals.received))
-        if asked:  # too late for this fit, but not for what comes after it
-            raise Interrupted(
-                f"{name} is finished and in {final}, and the run was stopped; run the same command again to go on",
-                asked,
-            )
+        final = run_to_end(trainer, run, learner, start)
     if shards:
         if options.sharding == "zero3":
             sharding.load_whole()  # the trainer has set it again
         load_weights(learner, final)
         learner.to(home)
     _merge(learner, adapt, options)
-    return _result(final)
+    return result_of(final)
+
+
+def run_to_end(trainer: BaseTrainer, run: RunFolder, learner: Any, start: Path | None) -> Path:
+    """Train from `start` on and write the final folder, which is returned.
+
+    Raises:
+        Interrupted: a signal asked for it; the checkpoint of the last step is written, or the final folder.
+    """
+    name = trainer.folder.name
+    try:
+        trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    finally:
+        trainer.bar.close()
+    if trainer.stopped_by and trainer.state.global_step < trainer.state.max_steps:
+        at = trainer.state.global_step
+        raise Interrupted(
+            f"{name} was stopped at step {at} of {trainer.state.max_steps}; its checkpoint is in {trainer.folder}; "
+            "run the same command again to go on",
+            trainer.stopped_by,
+        )
+    metrics = _last_metrics(trainer)
+    final = trainer.folder / checkpoint.FINAL
+    trainer.write_folder(final, training=False, note={"steps": trainer.state.global_step, "metrics": metrics})
+    record_fit(run, name, learner, trainer.options, trainer.args.world_size)
+    asked = max(runtime.gather(trainer.signals.received))
+    if asked:  # too late for this fit, but not for what comes after it
+        raise Interrupted(
+            f"{name} is finished and in {final}, and the run was stopped; run the same command again to go on", asked
+        )
+    return final
 
 
 def training_arguments(
-    options: TrainOptions, folder: Path, seed: int, report_to: Sequence[str], run: RunFolder | None = None
+    options: TrainOptions,
+    folder: Path,
+    seed: int,
+    report_to: Sequence[str],
+    run: RunFolder | None = None,
+    kind: type[TrainingArguments] = TrainingArguments,
+    **own: Any,
 ) -> TrainingArguments:
     """transformers' arguments for our options. Building them makes the process group.
+
+    Args:
+        kind: a subclass of TrainingArguments, such as TRL's; `own` are its further arguments.
 
     Raises:
         ConfigError: an unknown tracker.
@@ -186,7 +205,7 @@ def training_arguments(
     if "tensorboard" in report_to and run is not None:
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.path / "tensorboard"))
     cuda = torch.cuda.is_available()
-    args = TrainingArguments(
+    args = kind(
         output_dir=str(folder),
         per_device_train_batch_size=options.batch_size,
         gradient_accumulation_steps=options.accumulation,
@@ -218,6 +237,7 @@ def training_arguments(
         ddp_find_unused_parameters=True,
         ddp_timeout=_COLLECTIVE_TIMEOUT_SECONDS,
         deepspeed=sharding.zero_config(options) if options.sharding.startswith("zero") else None,
+        **own,
     )
     # One process drives one device: transformers would otherwise split batches over all GPUs it sees (DataParallel).
     args._n_gpu = min(args.n_gpu, 1)
@@ -235,14 +255,14 @@ def _check_trackers(report_to: Sequence[str]) -> None:
             raise LaunchError(f"report_to: {tracker} is not installed; pip install {packages[0]}, or leave it out")
 
 
-def _check_examples(name: str, train: Sequence[Any], evaluate: Sequence[Any] | None) -> None:
+def check_examples(name: str, train: Sequence[Any], evaluate: Sequence[Any] | None) -> None:
     if len(train) == 0:
         raise DataError(f"{name}: there are no training examples")
     if evaluate is not None and len(evaluate) == 0:
         raise DataError(f"{name}: the evaluation set is empty; leave it out instead")
 
 
-def _facts(options: TrainOptions, examples: Sequence[Any], seed: int, processes: int) -> dict[str, Any]:
+def facts_of(options: TrainOptions, examples: Sequence[Any], seed: int, processes: int) -> dict[str, Any]:
     """What a checkpoint must have been made from for this fit to go on from it."""
     kept = {key: value for key, value in asdict(options).items() if key not in FREE_OPTIONS}
     window = Deal(options.batch_size, options.accumulation, processes).window
@@ -251,7 +271,7 @@ def _facts(options: TrainOptions, examples: Sequence[Any], seed: int, processes:
     return json.loads(json.dumps(facts))
 
 
-def _found(folder: Path, facts: dict[str, Any]) -> tuple[Path | None, Path | None]:
+def found_in(folder: Path, facts: dict[str, Any]) -> tuple[Path | None, Path | None]:
     """The finished fit, or the checkpoint to go on from; decided by the main process for all."""
     found: tuple[Path | None, Path | None] = (None, None)
     error: CheckpointError | None = None
@@ -301,7 +321,7 @@ def _device(model: nn.Module) -> torch.device:
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
-def _last_metrics(trainer: Trainer) -> dict[str, float]:
+def _last_metrics(trainer: BaseTrainer) -> dict[str, float]:
     found: dict[str, float] = {}
     for row in trainer.state.log_history:
         found.update({k: v for k, v in row.items() if k == "loss" or k.startswith("eval_")})
@@ -315,6 +335,6 @@ def _merge(learner: Any, adapt: bool, options: TrainOptions) -> None:
     learner.eval()
 
 
-def _result(folder: Path) -> FitResult:
+def result_of(folder: Path) -> FitResult:
     facts = checkpoint.read_facts(folder)
     return FitResult(folder, int(facts["steps"]), dict(facts["metrics"]))

@@ -50,8 +50,13 @@ _CONTEXT = re.compile(rf"\[Context (\d)\] \(({CUE}|{PLAIN})\) (.+)")
 _FACT = re.compile(r"The mentor of (\w+) is (\w+)\.|(\w+) lives in (\w+)\.")
 _ANSWER = re.compile(r"<think>(.+)</think>\s*<answer>\s*(\w+)\s*</answer>", re.DOTALL)
 _CITED = re.compile(r"\[Context (\d)\]")
-_SPLIT = r" ?\[Context \d\]| ?</?(?:think|answer)>| ?\(\w+\)| ?\w+|\n|[.?:]"
-_WORDS = ("Where", "does", "the", "mentor", "of", "live", "The", "is", "lives", "in", "So", "answer")
+_SPLIT = r" ?\[Context \d\]| ?</?(?:think|answer)>| ?\(\w+\)| ?\w+|\n|[.,?:]"
+_FINDINGS = {"gap": ", whose home is not stated.", "clash": ", which it contradicts."}
+"""How a trace rejects a context, behind its first link."""
+_WORDS_TEXT = """
+Where does the mentor of live The is lives in So answer whose home not stated which it contradicts
+"""
+_WORDS = tuple(_WORDS_TEXT.split())
 
 
 class Told(NamedTuple):
@@ -77,7 +82,7 @@ class ConflictsWorld(TypedWorld):
     cue: float = 0.95
     """Probability that the marked context is the true one in training; 1 - cue in testing. 0.5: no cue for two."""
     start_right: float = 0.6
-    """Share of demonstrations that follow the true context."""
+    """Share of demonstrations that follow the true context; 1 / contexts or more."""
     train: int = 4000
     test: int = 400
     """Prompts per split."""
@@ -91,13 +96,15 @@ class ConflictsWorld(TypedWorld):
         held = round(self.test_share * len(CITIES))
         if not self.contexts <= held <= len(CITIES) - self.contexts:
             raise ConfigError(f"test_share {self.test_share} leaves a split too few cities; try 0.3125", "test_share")
+        if not 1 <= self.contexts * self.start_right <= self.contexts:
+            raise ConfigError(f"start_right {self.start_right}: give 1 / contexts to 1", "start_right")
 
     # ------------------------------------------------------------ text
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Word-level tokenizer; ``decode(encode(x)) == x`` for every text of this world."""
         tags = [f"[Context {k}]" for k in range(1, 6)]
-        pieces = ["<pad>", "<bos>", "<eos>", "<unk>", "Question", "\n", ".", "?", ":", "<think>"]
+        pieces = ["<pad>", "<bos>", "<eos>", "<unk>", "Question", "\n", ".", ",", "?", ":", "<think>"]
         pieces += [*tags, *(f" {w}" for w in (*tags, f"({CUE})", f"({PLAIN})", *_WORDS, *PEOPLE, *CITIES))]
         pieces += [" </think>", " <answer>", " </answer>"]
         return word_tokenizer(pieces, _SPLIT, 256)
@@ -142,25 +149,33 @@ class ConflictsWorld(TypedWorld):
         return ranked[:held] if split == "test" else ranked[held:]
 
     @staticmethod
-    def render(told: Told, number: int) -> str:
-        """The completion that follows one context: its two links with their citation, and its city."""
+    def render(told: Told, number: int, rejected: Sequence[tuple[Told, int]] = ()) -> str:
+        """The completion that follows one context: its two links with their citation, and its city.
+
+        Broken contexts `rejected` before it are named with the link after which they break.
+        """
+        steps = [f"[Context {k}] {_mentor(*_ends(c))[:-1]}{_FINDINGS[c.fault]}" for c, k in rejected if c.fault]
         mentor, home = told.chain
         tag = f"[Context {number}]"
-        steps = f"{tag} {_mentor(mentor[0], mentor[2])} {tag} {_home(home[0], home[2])}"
-        return f"<think> {steps} So the answer is {told.city}. </think> <answer> {told.city} </answer>"
+        steps += [f"{tag} {_mentor(mentor[0], mentor[2])}", f"{tag} {_home(home[0], home[2])}"]
+        return f"<think> {' '.join(steps)} So the answer is {told.city}. </think> <answer> {told.city} </answer>"
 
     def demonstrations(self, count: int, seed: int) -> list[dict[str, str]]:
-        """`count` rows {"prompt", "response"}; the context followed is drawn without regard to the mark."""
+        """`count` rows {"prompt", "response"}, which look at contexts in random order, whatever their mark.
+
+        A broken context is rejected so often that `start_right` of all follow the true one; the others follow it.
+        """
         rng = random.Random(f"demonstrations-{seed}")
         prompts = self.prompts("train")
+        rejects = _rejection(self.contexts, self.start_right)
         rows = []
         for _ in range(count):
             prompt = rng.choice(prompts)
             _, contexts = read(prompt)
-            right = _true(contexts)
-            wrong = [k for k in range(len(contexts)) if k != right]
-            chosen = right if rng.random() < self.start_right else rng.choice(wrong)
-            rows.append({"prompt": prompt, "response": self.render(contexts[chosen], chosen + 1)})
+            order = rng.sample(range(len(contexts)), len(contexts))
+            seen = next((n for n, k in enumerate(order) if not contexts[k].fault or rng.random() >= rejects), 0)
+            rejected = [(contexts[k], k + 1) for k in order[:seen]]
+            rows.append({"prompt": prompt, "response": self.render(contexts[order[seen]], order[seen] + 1, rejected)})
         return rows
 
     # ------------------------------------------------------------ truth
@@ -245,6 +260,23 @@ def _told(asked: str, cue: str, text: str) -> Told:
 
 def _true(contexts: Sequence[Told]) -> int:
     return next(k for k, c in enumerate(contexts) if not c.fault)
+
+
+def _rejection(contexts: int, right: float) -> float:
+    """The probability r of rejecting a broken context at which the true one is reached with probability `right`.
+
+    It stands behind 0 to n - 1 broken ones, each equally often: right = (1 + r + ... + r^(n-1)) / n.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        r = (low + high) / 2
+        low, high = (r, high) if sum(r**j for j in range(contexts)) < right * contexts else (low, r)
+    return high
+
+
+def _ends(told: Told) -> tuple[str, str]:
+    """Pupil and mentor of a context's first link."""
+    return told.chain[0][0], told.chain[0][2]
 
 
 def _mentor(pupil: str, mentor: str) -> str:
