@@ -77,7 +77,7 @@ def measure(case: Case) -> Measured:
     """Run a case `repeats` times."""
     cpu, wall, result = [], [], None
     gc.collect()
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     _forget_peak()
     peak = 0
     for n in range(case.repeats):
@@ -86,7 +86,7 @@ def measure(case: Case) -> Measured:
         cpu.append(_cpu(case.children) - started[0])
         wall.append(time.perf_counter() - started[1])
         if n == 0:
-            peak = max(0, _resident("VmHWM") - before)
+            peak = max(0, resident("VmHWM") - before)
     return Measured(cpu, wall, peak, case.oracle(result), case.counters)
 
 
@@ -173,8 +173,8 @@ def _cpu(children: bool) -> float:
     return own + times.children_user + times.children_system if children else time.process_time()
 
 
-def _resident(what: str) -> int:
-    """Bytes of a line of /proc/self/status."""
+def resident(what: str) -> int:
+    """Bytes of a line of /proc/self/status: VmRSS (now), VmHWM (at most), RssAnon (the process's own)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(what + ":"):
             return int(line.split()[1]) * 1024

@@ -1,7 +1,9 @@
 """How cost grows: pairs of data from 1,000 to 100,000, and one process to two.
 
-- *data*: CPU time and memory per pair of `load_groups`, and CPU time per pair of the collator, which sees a micro-batch
-  and not the data. Flat cost means a pair costs the same whatever the size of the file.
+- *data*: `load_groups` and a pass over all groups in an epoch's order, in CPU time per pair and in memory; CPU time per
+  pair of the collator, which sees a micro-batch and not the data. Flat means that a pair costs the same, and all pairs
+  together hold the same memory, whatever the size of the file. Memory is the process's own (RssAnon): pages of the
+  mapped file are the system's, which takes them back when it needs room.
 - *processes*: the same epoch in one process and, over gloo, in two with half the batch each. CPU time of the fit itself
   in every process, start-up left out; gradient norms of the last step agree. The machine has two cores, which others
   may use too, so that process time is the number to read.
@@ -11,18 +13,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks.material import groups, preference_model, text
-from benchmarks.measure import _forget_peak, _resident, machine
+from benchmarks.measure import machine, resident
 
 SIZES = (1_000, 10_000, 100_000)
 WORDS, ANSWER_WORDS, COLLATED = 24, 12, 512
@@ -47,24 +54,33 @@ def _child(*arguments: str) -> list[dict[str, Any]]:
 
 
 def data_path(size: int, folder: Path) -> dict[str, Any]:
-    """Write `size` pairs, read them, collate some of them."""
+    """Write `size` pairs, read them, go over them in an epoch's order, collate some of them."""
     from align.preference.data import DataOptions, load_groups
     from align.preference.objective import PreferenceObjective
+    from launch.order import Deal, EpochBatches
 
     draw = random.Random(size)
-    file = folder / f"{size}.jsonl"
-    with file.open("w") as out:
-        for _ in range(size):
-            row = {name: text(draw, ANSWER_WORDS) for name in ("chosen", "rejected")}
-            out.write(json.dumps({"prompt": text(draw, WORDS), **row}) + "\n")
+    file, few = folder / f"{size}.jsonl", folder / f"{size}-few.jsonl"
+    for path, pairs in ((file, size), (few, 100)):
+        with path.open("w") as out:
+            for _ in range(pairs):
+                row = {name: text(draw, ANSWER_WORDS) for name in ("chosen", "rejected")}
+                out.write(json.dumps({"prompt": text(draw, WORDS), **row}) + "\n")
     model = preference_model(folder / "backbone", "bt")
     objective = PreferenceObjective(model.renderer, model.config)
-    before = _resident("VmRSS")
-    _forget_peak()
-    started = time.process_time()
-    rows, _ = load_groups(DataOptions(path=str(file), test_fraction=0.0))
-    load = time.process_time() - started
-    peak, kept = _resident("VmHWM") - before, _resident("VmRSS") - before
+    load_groups(DataOptions(path=str(few), test_fraction=0.0))  # what is imported at the first call
+    give_back()
+    before = resident("RssAnon")
+    with highest() as peak:
+        started = time.process_time()
+        rows, _ = load_groups(DataOptions(path=str(file), test_fraction=0.0))
+        load = time.process_time() - started
+        started = time.process_time()
+        seen = sum(len(rows[n]["winners"]) for batch in EpochBatches(size, Deal(8), seed=0) for n in batch)
+        order = time.process_time() - started
+    assert seen == size
+    give_back()
+    kept = resident("RssAnon") - before
     picked = [rows[i] for i in draw.sample(range(len(rows)), COLLATED)]
     started = time.process_time()
     for start in range(0, COLLATED, 8):
@@ -74,10 +90,39 @@ def data_path(size: int, folder: Path) -> dict[str, Any]:
         "pairs": size,
         "file_bytes": file.stat().st_size,
         "load_us_per_pair": 1e6 * load / size,
+        "order_us_per_pair": 1e6 * order / size,
         "collate_us_per_pair": 1e6 * collate / COLLATED,
         "kept_bytes": max(0, kept),
-        "peak_bytes": max(0, peak),
+        "peak_bytes": max(0, peak[0] - before),
     }
+
+
+def give_back() -> None:
+    """Return what the allocators hold for later to the system."""
+    import pyarrow
+
+    gc.collect()
+    pyarrow.default_memory_pool().release_unused()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@contextmanager
+def highest(every: float = 0.005) -> Iterator[list[int]]:
+    """Inside, look at the process's own memory every 5 ms; the list's one number is the most that was seen, bytes."""
+    most, done = [resident("RssAnon")], threading.Event()
+
+    def look() -> None:
+        while not done.wait(every):
+            most[0] = max(most[0], resident("RssAnon"))
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        done.set()
+        watcher.join()
+        most[0] = max(most[0], resident("RssAnon"))
 
 
 def processes(folder: Path, count: int) -> dict[str, Any]:

@@ -53,21 +53,20 @@ class Work:
     """Positions through the vocabulary head."""
 
     @classmethod
-    def packed(cls, packed: Packed, head: int = 0) -> Work:
-        """Of `launch.packing.pack`."""
-        from launch.packing import counters
+    def packed(cls, packed: Packed, head: int = 0, kernel: str = "") -> Work:
+        """Of `launch.packing.pack`, run under an attention kernel; "": one that takes a mask over whole rows."""
+        from launch.packing import columns_run, counters
 
         n = counters(packed)
-        return cls(
-            n["tokens_real"], n["tokens_real"] + n["tokens_padded"], n["kfold_tokens_real"], n["pairs"], head
-        )  # fmt: skip
+        return cls(n["tokens_real"], columns_run(packed, kernel), n["kfold_tokens_real"], n["pairs"], head)
 
     @classmethod
-    def padded(cls, mask: torch.Tensor, completion: torch.Tensor | None = None) -> Work:
+    def padded(cls, mask: torch.Tensor, completion: torch.Tensor | None = None, causal: bool = True) -> Work:
         """Of rows under a bool mask [B, T]; `completion` marks the tokens whose probability is asked."""
         lengths = mask.sum(-1).tolist()
         head = 0 if completion is None else int(completion[:, 1:].sum())
-        return cls(sum(lengths), mask.numel(), sum(lengths), sum(n * (n + 1) // 2 for n in lengths), head)
+        pairs = sum(n * (n + 1) // 2 if causal else n * n for n in lengths)
+        return cls(sum(lengths), mask.numel(), sum(lengths), pairs, head)
 
     @classmethod
     def needed(cls, prompt: int, answers: Sequence[int], head: bool = True) -> Work:

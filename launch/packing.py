@@ -233,6 +233,15 @@ def layout_for(config_or_model: Any, asked: Layout = "shared") -> tuple[Layout, 
     return ("packed" if unservable(config_or_model, shared=False) is None else "padded"), reason
 
 
+def columns_run(packed: Packed, kernel: str) -> int:
+    """Columns that `hidden_states` runs under an attention kernel: real tokens alone where no mask is needed (sdpa by
+    segments, flash_attention_2), whole rows under a mask."""
+    real = int((packed.tree >= 0).sum())
+    segments = sum((s[0][0] > start) + len(s) for start, s in zip(packed.starts, packed.branch_spans, strict=True))
+    unmasked = kernel == "flash_attention_2" or (kernel == "sdpa" and real >= SHORT * segments)
+    return real if unmasked else packed.tree.numel()
+
+
 def counters(packed: Packed) -> dict[str, int]:
     """The work of packed rows and of the K-fold padded batch they replace; counts, so that a test can hold them.
 

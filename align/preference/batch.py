@@ -14,7 +14,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -22,7 +22,7 @@ from align.preference.config import Pooling, PreferenceConfig
 from launch import packing
 from launch.contracts import Prompt
 from launch.errors import DataError
-from launch.packing import Layout, Tree, pack, tree_of
+from launch.packing import Layout, Packed, Tree, pack, tree_of
 from launch.rendering import Renderer, pad
 
 logger = logging.getLogger(__name__)
@@ -155,13 +155,21 @@ def _tokens(plan: Sequences, members: list[int]) -> int:
     return len(tree_of([plan.ids[n] for n in members]))
 
 
-def rows_of(parts: Sequence[Part], pad_id: int) -> tuple[dict[str, torch.Tensor], list[int], list[int]]:
-    """What `PreferenceModel.forward` takes of packed parts, and which numbers come out.
+class Rows(NamedTuple):
+    """Parts in packed rows."""
 
-    Returns:
-        input_ids, position_ids, tree, branch [B, N] (see `launch.packing.Packed`), ends and gates int64 (places in the
-        flattened rows); the sequences that `ends` belong to; the groups that `gates` belong to.
-    """
+    inputs: dict[str, torch.Tensor]
+    """What `PreferenceModel.forward` takes: input_ids, position_ids, tree, branch [B, N] (see `launch.packing.Packed`),
+    ends and gates int64, places in the flattened rows."""
+    members: list[int]
+    """The sequences that `ends` belong to."""
+    groups: list[int]
+    """The groups that `gates` belong to."""
+    packed: Packed
+
+
+def rows_of(parts: Sequence[Part], pad_id: int) -> Rows:
+    """Lay `parts` side by side in rows, and say where their ends and gates came to lie."""
     packed = pack([part.tree for part in parts], pad_id)
     columns = packed.input_ids.shape[1]
     ends, gates, members, groups = [], [], [], []
@@ -174,4 +182,4 @@ def rows_of(parts: Sequence[Part], pad_id: int) -> tuple[dict[str, torch.Tensor]
             gates.append(first + packed.column(number, branch, position))
             groups.append(group)
     where = {"ends": torch.tensor(ends), "gates": torch.tensor(gates, dtype=torch.long)}
-    return {**packed.tensors(), **where}, members, groups
+    return Rows({**packed.tensors(), **where}, members, groups, packed)

@@ -48,7 +48,7 @@ def packed_heads(model: PreferenceModel, plan: Sequences, batch_size: int, share
     budget = batch_size * max(map(len, plan.ids))
     with evaluating(model):
         for some in _batches(sorted(parts(plan, shared, budget), key=lambda part: len(part.tree)), budget):
-            inputs, members, groups = rows_of(some, model.renderer.tokenizer.pad_token_id or 0)
+            inputs, members, groups, _ = rows_of(some, model.renderer.tokenizer.pad_token_id or 0)
             out = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
             r[members], v[members] = out.r.cpu().numpy(), out.v.cpu().numpy()
             lambda_sq[groups] = out.lambda_sq.cpu().numpy()

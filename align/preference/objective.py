@@ -25,7 +25,9 @@ from align.preference.batch import Sequences, layout_for, padded, parts, rows_of
 from align.preference.config import PreferenceConfig
 from align.preference.heads import score_pairs
 from launch.contracts import Loss
+from launch.counters import Work, work_metrics
 from launch.errors import DataError
+from launch.masks import kernel_of
 from launch.packing import Layout
 from launch.rendering import Renderer
 
@@ -53,6 +55,7 @@ class PreferenceObjective:
         self.renderer = renderer
         self.config = config
         self.layout = layout_for(config, packing)
+        self.kernel = kernel_of(config.backbone_config)
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Rows of ``data``'s normal form to one batch.
@@ -60,8 +63,8 @@ class PreferenceObjective:
         Returns:
             What the model's forward takes of N sequences, each different (prompt, answer) once: padded, input_ids
             int64 and attention_mask bool [N, T], longest first, gate_rows and gate_positions int64 [G]; packed, see
-            ``batch.rows_of``. Then winner, loser (of N), group (of G) int64 [Q]; weight float32 [Q]; count: float, the
-            sum of weights.
+            ``batch.Rows``. Then winner, loser (of N), group (of G) int64 [Q]; weight float32 [Q]; count: float, the
+            sum of weights; tokens and work_*: floats, see ``launch.counters.Work``.
 
         Raises:
             DataError: a row without answers or with an index, a weight or a pair that means nothing.
@@ -85,12 +88,13 @@ class PreferenceObjective:
             "count": float(weight.sum()),
         }
 
-    def _inputs(self, plan: Sequences) -> tuple[dict[str, torch.Tensor], dict[int, int], dict[int, int]]:
-        """What the model takes, which of its outputs is each sequence, and which of its gates each group."""
+    def _inputs(self, plan: Sequences) -> tuple[dict[str, Any], dict[int, int], dict[int, int]]:
+        """What the model takes with its work, which of its outputs is each sequence, and which gate each group's."""
         pad_id = self.renderer.tokenizer.pad_token_id or 0
         if self.layout != "padded":
-            inputs, members, groups = rows_of(list(parts(plan, self.layout == "shared")), pad_id)
-            return inputs, {n: k for k, n in enumerate(members)}, {g: k for k, g in enumerate(groups)}
+            rows = rows_of(list(parts(plan, self.layout == "shared")), pad_id)
+            inputs = {**rows.inputs, **Work.packed(rows.packed, kernel=self.kernel).facts()}
+            return inputs, {n: k for k, n in enumerate(rows.members)}, {g: k for k, g in enumerate(rows.groups)}
         # Longest first: lengths that lie together pack tightly, and memory peaks in the first batch, not mid-run.
         order = sorted(range(len(plan.ids)), key=lambda n: -len(plan.ids[n]))
         place = {n: row for row, n in enumerate(order)}
@@ -100,6 +104,7 @@ class PreferenceObjective:
             "attention_mask": mask,
             "gate_rows": torch.tensor([place[n] for n in plan.gate_rows]),
             "gate_positions": torch.tensor(plan.gate_positions),
+            **Work.padded(mask, causal=self.config.pooling == "last").facts(),
         }
         return inputs, place, {g: g for g in range(len(plan.gate_rows))}
 
@@ -108,7 +113,7 @@ class PreferenceObjective:
 
         Metrics (each a weighted sum over pairs): accuracy, s > 0, a score of exactly 0 counting as wrong; saturated,
         share of r at the clip, where its gradient is 0; lambda_sq, the gate's mean weight; cyclic_share,
-        |s_C| / (|s_T| + |s_C|).
+        |s_C| / (|s_T| + |s_C|); with gradients also work_*, sums over the batch.
         """
         c = self.config
         out = model(**{k: batch[k] for k in (PACKED if "tree" in batch else PADDED)})
@@ -117,7 +122,7 @@ class PreferenceObjective:
         s = s_T + s_C
         total = preference_loss(s, weight, c.tau)
         with torch.no_grad():
-            metrics = {"accuracy": (weight * (s > 0)).sum()}
+            metrics: dict[str, torch.Tensor | float] = {"accuracy": (weight * (s > 0)).sum()}
             if c.kind != "gpm" and c.clip:
                 at_clip = (out.r.abs() >= c.delta).float()
                 metrics["saturated"] = (weight * (at_clip[w] + at_clip[b]) / 2).sum()
@@ -125,6 +130,9 @@ class PreferenceObjective:
                 size = s_T.abs() + s_C.abs()
                 metrics["lambda_sq"] = (weight * out.lambda_sq.mean(-1)[batch["group"]]).sum()
                 metrics["cyclic_share"] = (weight * s_C.abs() / size.clamp_min(1e-12)).sum()
+        # What a fit is from its limit is told of training; held-out rows have metrics of their own.
+        if torch.is_grad_enabled():
+            metrics.update(work_metrics(batch))
         return Loss(total, batch["count"], metrics)
 
 

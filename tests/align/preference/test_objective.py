@@ -11,6 +11,7 @@ import torch
 
 from align.preference import PreferenceModel
 from align.preference.objective import PreferenceObjective, preference_loss
+from launch.counters import Work, watch, work_metrics
 from launch.errors import DataError
 from tests.align.preference.conftest import lively
 
@@ -82,6 +83,47 @@ def test_each_answer_is_encoded_once(tiny_llama: Path, packing: Any) -> None:
     ]
 
 
+def work(objective: PreferenceObjective, rows: list[dict[str, Any]]) -> Work:
+    batch = objective.collate(rows)
+    assert batch["tokens"] == batch["work_repeated"]
+    return Work(*(int(batch[f"work_{name}"]) for name in Work.__dataclass_fields__))
+
+
+def test_work_of_a_batch_by_hand(tiny_llama: Path, tiny_bert: Path) -> None:
+    """A token a byte, <s> in front, </s> behind. "p" x 19 and answers of 19 and 24 bytes: 20 and 20 + 25 tokens, so 65
+    shared and 85 apart; pairs 20*21/2 + (20*20 + 20*21/2) + (25*20 + 25*26/2) = 210 + 610 + 825 = 1645 shared,
+    40*41/2 + 45*46/2 = 820 + 1035 = 1855 apart. Padded: 2 rows of 45 columns. "?" with "a" and "b" is 2 + 2 + 2, too
+    short for segments: beside the first one a row of 65 columns with 59 of padding under a mask. BERT reads the prompt
+    once more for the gate, as [CLS] and 19; it sees both ways: 40, 45 and 20 tokens, 1600 + 2025 + 400 pairs."""
+    long = {"prompt": "p" * 19, "responses": ["a" * 19, "b" * 24], "winners": [0], "losers": [1], "weights": [1.0]}
+    short = {**long, "prompt": "?", "responses": ["a", "b"]}
+    model, shared = made(tiny_llama)
+    packed, padded = (PreferenceObjective(model.renderer, model.config, how) for how in ("packed", "padded"))
+    assert work(shared, [long]) == Work(tokens=65, columns=65, repeated=85, pairs=1645)
+    assert work(packed, [long]) == Work(85, 85, 85, 1855)
+    assert work(padded, [long]) == Work(85, 90, 85, 1855)
+    assert work(shared, [short]) == Work(6, 6, 8, 3 + 2 * (2 * 2 + 3))
+    assert work(shared, [long, {**short, "responses": [f"{k}" for k in range(10)]}]).columns == 2 * 65
+    _, both_ways = made(tiny_bert)
+    assert work(both_ways, [long]) == Work(105, 3 * 45, 105, 4025)
+    batch = shared.collate([long])
+    told = shared.loss(model, batch).metrics
+    assert {key: told[key] for key in batch if key.startswith("work_")} == work_metrics(batch) != {}
+    with torch.no_grad():
+        assert not any(key.startswith("work_") for key in shared.loss(model, batch).metrics)
+
+
+def test_the_columns_told_are_those_that_the_backbone_sees(tiny_llama: Path) -> None:
+    for how in ("shared", "packed", "padded"):
+        model, _ = made(tiny_llama)
+        objective = PreferenceObjective(model.renderer, model.config, how)
+        for rows in (ROWS, ROWS[:1], [{**ROWS[0], "prompt": "x" * 40, "responses": ["y" * 30, "z" * 50, "w" * 9]}]):
+            batch = objective.collate(rows)
+            with watch(model.backbone) as columns:
+                objective.loss(model, batch)
+            assert columns == [batch["work_columns"]]
+
+
 def test_a_weight_is_so_many_equal_pairs(tiny_llama: Path) -> None:
     model, objective = made(tiny_llama)
     repeated = {**ROWS[1], "winners": [1] * 3, "losers": [0] * 3, "weights": [1.0] * 3}
@@ -97,6 +139,8 @@ def test_one_batch_of_two_is_two_batches_of_one(backbone: Path) -> None:
     assert whole.total.item() == pytest.approx(sum(p.total.item() for p in parts), rel=1e-5)
     assert whole.count == sum(p.count for p in parts)  # type: ignore[misc]
     for name, value in whole.metrics.items():
+        if name == "work_columns":  # two rows of one length make padding that one alone does not
+            continue
         assert float(value) == pytest.approx(sum(float(p.metrics[name]) for p in parts), rel=1e-4, abs=1e-5)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from align.preference.accuracy import Fraction, average, best_of_n, pair_accurac
 from align.preference.data import DataOptions
 from align.preference.evaluation import evaluate, score_over_ranks
 from align.preference.train import Config, ModelOptions, main
+from launch import report
 from launch.errors import ConfigError, DataError
 from launch.options import LoraOptions, RunOptions, TrainOptions
+from launch.runfolder import RunFolder
 
 TABLE = {  # HRC, RewardBench 2: percent per domain and the average
     "Gemma BT": ([45.68, 32.50, 62.30, 80.67, 77.17, 37.25], 55.93),
@@ -104,6 +107,27 @@ def test_recipe(tiny_llama: Path, tmp_path: Path, kind: str, lora: LoraOptions |
     if lora is None:
         model = PreferenceModel.from_pretrained(final)
         assert pytest.approx(np.array(game["S"]), abs=1e-4) == model.score(game["prompt"], game["responses"]).S
+
+
+def test_a_run_tells_its_distance_to_the_limit(tiny_llama: Path, tmp_path: Path) -> None:
+    """24 rows of one epoch in one logging period, a token a byte. Prompts "Question n?" of 11 or 12 bytes and <s>: ten
+    of 12 tokens, fourteen of 13, 302. Chosen "yes " 4 to 8 times in turn and </s>, 17 21 25 29 33: five rounds without
+    the last 33, 592. Rejected 18 and </s>: 456. So 302 + 592 + 456 = 1350 tokens shared, 1652 apart, and no padding by
+    segments; per pair a 24th."""
+    settings = config(tiny_llama, tmp_path, "bt")
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(file.read_text().replace('"no"', '"' + "no " * 6 + '"'))
+    settings.data.test_fraction, settings.train.epochs, settings.train.log_steps = 0.0, 1, 4
+    result = main(settings)
+    [row] = [row for row in RunFolder(result.folder).metrics() if "work_tokens" in row]
+    assert row["work_tokens"] == pytest.approx(1350 / 24) == row["work_columns"]
+    assert row["work_repeated"] == pytest.approx(1652 / 24)
+    assert row["tokens_per_second"] > 0
+    page = report.build(result.folder).read_text(encoding="utf-8")
+    table = page[page.index("Distance to the limit") :]
+    told = [re.sub("<[^>]*>", "", cell) for cell in re.findall("<td.*?</td>", table)[:3]]
+    assert told[0] == "preference"
+    assert [float(x) for x in told[1:]] == pytest.approx([0.0, 1652 / 1350], abs=0.01)
 
 
 def test_rows_that_cannot_be_read_whole_are_counted_and_named(
