@@ -1,0 +1,212 @@
+"""Running tools: processes that stay, a limit on time and memory for each call, and one line for whatever goes wrong.
+
+    with Pool(available(), data="runs") as pool:
+        pool.call("nash_mixture", {"win_probability": [[0.5, 0.9], [0.1, 0.5]]})   # '{"result": …, "unit": …}'
+        trainer = GRPOTrainer(..., tools=pool.functions())                          # TRL
+
+A call costs a line of JSON each way, well under a millisecond. A process that took too long, took too much memory or
+died is replaced at the next call; the pool stays up. Calls may come from many threads: each waits for a free process.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from launch.errors import ConfigError
+from launch.tools import Limits, ToolError, ToolSpec, choose, parse_arguments
+
+_KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that reach a tool. No others do: they may hold keys."""
+_START_SECONDS = 60.0
+
+
+class Pool:
+    """Processes for tools.
+
+    Args:
+        tools: by name.
+        data: the folder that tools may read.
+        workers: processes, each of which runs any tool, one call at a time. They start when first needed.
+
+    Raises:
+        ConfigError: no such folder, or no worker.
+    """
+
+    def __init__(self, tools: Mapping[str, ToolSpec], data: str | Path, workers: int = 2) -> None:
+        self.tools, self.data = dict(tools), Path(data).resolve()
+        if not self.data.is_dir():
+            raise ConfigError(f"data folder {data} is not there; make it, or name another one")
+        if workers < 1:
+            raise ConfigError(f"workers {workers}: use 1 or more")
+        self._free: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        self._all = [_Worker(self.tools, self.data) for _ in range(workers)]
+        for worker in self._all:
+            self._free.put(worker)
+
+    def __len__(self) -> int:
+        """How many calls run at once."""
+        return len(self._all)
+
+    def call(self, name: str, arguments: Any) -> str:
+        """The result as JSON: ``{"result": …, "unit": "…"}``.
+
+        Raises:
+            ToolError: no such tool, arguments that do not fit, a limit that was passed, or the tool's own complaint.
+        """
+        spec: ToolSpec = choose(self.tools, name)
+        fitting = spec.check(arguments)
+        worker = self._free.get()
+        try:
+            result = worker.call(name, fitting, spec.limits)
+        finally:
+            self._free.put(worker)
+        return f'{{"result": {result}, "unit": {json.dumps(spec.unit, ensure_ascii=False)}}}'
+
+    def answer(self, name: str, arguments: Any) -> tuple[str, bool]:
+        """`call` as text for a model, and whether it went well; `arguments` may be JSON text. Raises nothing."""
+        try:
+            given = parse_arguments(arguments) if isinstance(arguments, str) else arguments
+            return self.call(name, given), True
+        except ToolError as error:
+            return json.dumps({"error": str(error)}, ensure_ascii=False), False
+
+    def functions(self) -> list[Callable[..., str]]:
+        """The tools as functions with their own signatures and docstrings, for ``tools=`` of TRL's trainers."""
+        return [self._function(spec) for spec in self.tools.values()]
+
+    def _function(self, spec: ToolSpec) -> Callable[..., str]:
+        module, _, name = spec.target.partition(":")
+
+        @functools.wraps(getattr(importlib.import_module(module), name))
+        def run(**arguments: Any) -> str:
+            return self.call(spec.name, arguments)
+
+        return run
+
+    def fences(self) -> list[str]:
+        """What holds the tools on this machine; see `launch.tools_guard`."""
+        worker = self._free.get()
+        try:
+            return worker.fences()
+        finally:
+            self._free.put(worker)
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self._all:
+            worker.end()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class _Worker:
+    """One process of `launch.tools_worker`, or the place for one."""
+
+    def __init__(self, tools: Mapping[str, ToolSpec], data: Path) -> None:
+        self._hello = {"tools": {name: spec.target for name, spec in tools.items()}, "data": str(data)}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._left = b""
+        self._fences: list[str] = []
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def fences(self) -> list[str]:
+        self._running()
+        return self._fences
+
+    def call(self, name: str, arguments: dict[str, Any], limits: Limits) -> str:
+        """The result as JSON text."""
+        process = self._running()
+        request = {"tool": name, "arguments": arguments, **vars(limits)}
+        try:
+            answer = self._ask(process, request, limits.seconds)
+        except TimeoutError as error:
+            self.end()
+            raise ToolError(
+                f"{name} took longer than {limits.seconds:g} s and was ended; give it less at a time"
+            ) from error
+        except (EOFError, BrokenPipeError) as error:
+            code = process.wait()
+            self.end()
+            ended = f"signal {-code}" if code < 0 else f"code {code}"
+            raise ToolError(
+                f"{name} ended its process ({ended}); give it less at a time, or other arguments"
+            ) from error
+        if answer.get("retire"):
+            self.end()
+        if "error" in answer:
+            raise ToolError(answer["error"])
+        return answer["result"]
+
+    def end(self) -> None:
+        """End the process; the next call starts another one."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        self.end()
+        self._left = b""
+        self._scratch = tempfile.TemporaryDirectory(prefix="arbiter-tool-")
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        scratch = str(Path(self._scratch.name).resolve())
+        kept |= {"TMPDIR": scratch, "HOME": scratch, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        kept |= {
+            "HF_HUB_OFFLINE": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }  # nothing is looked for elsewhere, GPUs are fenced off
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "launch.tools_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=kept,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is for the caller, who ends the process
+        )
+        try:
+            self._fences = self._ask(self._process, {**self._hello, "path": sys.path}, _START_SECONDS)["fences"]
+        except (TimeoutError, EOFError, BrokenPipeError) as error:
+            self.end()
+            raise ToolError("the tools' process did not start; see what it wrote to stderr") from error
+        return self._process
+
+    def _ask(self, process: subprocess.Popen[bytes], request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Send a line and wait for one."""
+        assert process.stdin is not None and process.stdout is not None
+        until = time.monotonic() + seconds
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        source, answered = process.stdout.fileno(), select.poll()
+        answered.register(source, select.POLLIN)
+        parts = [self._left]
+        while b"\n" not in parts[-1]:
+            if not answered.poll(1000 * max(0.0, until - time.monotonic())):
+                raise TimeoutError
+            part = os.read(source, 1 << 16)
+            if not part:
+                raise EOFError
+            parts.append(part)
+        line, _, self._left = b"".join(parts).partition(b"\n")
+        return json.loads(line)

@@ -1,0 +1,238 @@
+"""Tools in processes of their own: what comes back, what is ended, and what they cannot reach."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import save_file
+from transformers.utils import get_json_schema
+
+from launch.errors import ConfigError
+from launch.tools import ToolError, ToolSpec
+from launch.tools_pool import Pool
+from tests.launch.toy import environment
+from tests.launch.toy_tools import misbehave, mix, whoami
+
+TOOLS = {spec.name: spec for spec in (ToolSpec.of(mix), ToolSpec.of(misbehave), ToolSpec.of(whoami))}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "note.txt").write_text("inside")
+    save_file({"a": np.ones(2)}, folder / "inside.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pool(data: Path) -> Iterator[Pool]:
+    with Pool(TOOLS, data, workers=1) as made:
+        yield made
+
+
+def does(pool: Pool, how: str, what: object = "") -> Any:
+    return json.loads(pool.call("misbehave", {"how": how, "what": str(what)}))["result"]
+
+
+def fails(pool: Pool, how: str, what: object = "") -> str:
+    """The one line of a failure; the pool works afterwards."""
+    with pytest.raises(ToolError) as caught:
+        does(pool, how, what)
+    assert does(pool, "fine") == "fine"
+    line = str(caught.value)
+    assert "\n" not in line and line.startswith("misbehave")
+    return line
+
+
+def test_a_result_comes_with_its_unit(pool: Pool) -> None:
+    answer = json.loads(pool.call("mix", {"numbers": [1, 2], "times": 3, "label": "é", "deep": [[1]]}))
+    assert answer["unit"] == TOOLS["mix"].unit
+    assert answer["result"] == mix([1, 2], 3, label="é", deep=[[1]])
+    assert does(pool, "array") == {"x": [0.0, 1.0, 2.0], "n": 4}
+    assert does(pool, "talk") == "said"
+
+
+def test_answers_for_models_are_text_whatever_happens(pool: Pool) -> None:
+    assert pool.answer("mix", '{"numbers": [1], "times": 2}')[1] is True
+    for name, arguments in (("mix", "{bad"), ("mix", {}), ("nix", {}), ("misbehave", {"how": "fail"})):
+        text, well = pool.answer(name, arguments)
+        assert not well and list(json.loads(text)) == ["error"]
+
+
+def test_functions_look_like_the_tools_to_trl(pool: Pool) -> None:
+    """Same schema, same signature; TRL calls them by keyword and writes str(result) into the prompt."""
+    for made, original in zip(pool.functions(), (mix, misbehave, whoami), strict=True):
+        assert get_json_schema(made) == get_json_schema(original)
+        assert inspect.signature(made) == inspect.signature(original)
+    assert json.loads(pool.functions()[0](numbers=[2], times=2))["result"]["value"] == 4
+    with pytest.raises(ToolError, match="argument times is missing"):
+        pool.functions()[0](numbers=[2])
+
+
+def test_the_call_itself_costs_under_two_milliseconds(pool: Pool) -> None:
+    """The median of 200 calls of a tool that only adds: a busy machine moves the mean, not the median."""
+    seconds = []
+    for _ in range(200):
+        start = time.perf_counter()
+        pool.call("mix", {"numbers": [1, 2], "times": 3})
+        seconds.append(time.perf_counter() - start)
+    assert sorted(seconds)[100] < 2e-3
+
+
+# ---------------------------------------------------------------- limits
+
+
+def test_a_tool_that_takes_too_long_is_ended(pool: Pool) -> None:
+    for how in ("hang", "hang_deaf"):
+        start = time.monotonic()
+        assert "took longer than 0.5 s and was ended" in fails(pool, how)
+        assert time.monotonic() - start < 20  # and a new process was started
+
+
+def test_a_tool_that_wants_too_much_memory_is_told(pool: Pool) -> None:
+    """500 MB of lists, 512 MB of an array; 100 are allowed."""
+    for how in ("fill", "fill_array"):
+        assert fails(pool, how) == "misbehave needs more than 100 MB of memory; give it less at a time"
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("fail", "misbehave failed: ValueError: no such luck at toy_tools.py:"),
+        ("leave", "misbehave failed: SystemExit: 3"),
+        ("die", "misbehave ended its process (signal 9)"),
+        ("long", "misbehave gave 1,202 bytes, 1,000 are allowed; ask for less"),
+        ("odd", "misbehave gave a result that is no JSON (a set)"),
+        ("not_a_number", "misbehave gave a result that is no JSON (Out of range float"),
+        ("nothing", "misbehave failed: AttributeError"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line(pool: Pool, how: str, told: str) -> None:
+    assert fails(pool, how).startswith(told)
+
+
+def test_a_worker_whose_caller_was_killed_ends_by_itself(data: Path) -> None:
+    """The caller gets SIGKILL in the middle of a call that hangs: the alarm of 2.5 s ends the worker."""
+    program = f"""
+import threading, time
+from launch.tools import ToolSpec
+from launch.tools_pool import Pool
+from tests.launch.toy_tools import misbehave, whoami
+pool = Pool({{s.name: s for s in (ToolSpec.of(misbehave), ToolSpec.of(whoami))}}, {str(data)!r}, workers=1)
+print(pool.call("whoami", {{}}), flush=True)
+pool.call("misbehave", {{"how": "hang_deaf"}})
+"""
+    caller = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment())
+    assert caller.stdout is not None
+    worker = psutil.Process(json.loads(caller.stdout.readline())["result"]["pid"])
+    time.sleep(0.2)
+    os.kill(caller.pid, signal.SIGKILL)
+    caller.wait()
+    caller.stdout.close()
+    worker.wait(20)
+    assert not worker.is_running()
+
+
+def test_many_threads_share_few_processes(data: Path) -> None:
+    """2,000 calls from 20 threads over 2 processes: every answer is its own call's, and memory does not grow."""
+    with Pool(TOOLS, data, workers=2) as pool, ThreadPoolExecutor(20) as threads:
+
+        def one(i: int) -> bool:
+            return json.loads(pool.call("mix", {"numbers": [i], "times": 2}))["result"]["value"] == 2 * i
+
+        assert all(threads.map(one, range(200)))
+        pids = {json.loads(pool.call("whoami", {}))["result"]["pid"] for _ in range(10)}
+        before = {pid: psutil.Process(pid).memory_info().rss for pid in pids}
+        assert all(threads.map(one, range(1800)))
+        after = {pid: psutil.Process(pid).memory_info().rss for pid in pids}
+        assert all(after[pid] - before[pid] < 2 * 2**20 for pid in pids)
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+# ---------------------------------------------------------------- fences
+
+
+def test_the_audit_fence_stands_everywhere(pool: Pool) -> None:
+    assert pool.fences()[-1] == "audit"
+
+
+def test_only_the_data_folder_is_read(pool: Pool, data: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("outside")
+    (data / "link").symlink_to(secret)
+    assert does(pool, "read", data / "note.txt") == does(pool, "read", "note.txt") == "inside"
+    assert does(pool, "named", "note.txt") == "inside"
+    for path in (secret, "link", f"../{tmp_path.name}/secret", "/etc/passwd", "/proc/1/environ", "pyproject.toml"):
+        told = fails(pool, "read", path)
+        assert told.startswith(f"misbehave was refused: a tool may not read {path}: only what lies below {data}") or (
+            path == "pyproject.toml" and "No such file" in told  # relative paths start in the data folder
+        )
+    assert "lies outside of the data folder" in fails(pool, "named", secret)
+    assert "was refused" in fails(pool, "look", tmp_path)
+
+
+def test_the_repository_is_read_for_its_code_alone(pool: Pool) -> None:
+    root = Path(__file__).parents[2]
+    assert "was refused" in fails(pool, "read", root / "pyproject.toml")
+    assert "was refused" in fails(pool, "look", root)
+
+
+def test_nothing_is_written_but_scratch(pool: Pool, data: Path) -> None:
+    assert does(pool, "scratch") == "kept for a moment"
+    assert "a tool may not write" in fails(pool, "write", data / "new.txt")
+    assert "a tool may not change" in fails(pool, "remove", data / "note.txt")
+    assert not (data / "new.txt").exists() and (data / "note.txt").exists()
+
+
+def test_no_process_no_network_no_pickle(pool: Pool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert "a tool may not reach the network (socket." in fails(pool, "connect", f"127.0.0.1:{port}")
+    assert "a tool may not start a process (subprocess.Popen)" in fails(pool, "start")
+    assert "a tool may not unpickle (os.getcwd)" in fails(pool, "unpickle")
+    assert pickle.loads(b"cos\ngetcwd\n(tR.") == os.getcwd()  # noqa: PTH109, S301 (it does work where nothing guards)
+
+
+def test_native_code_is_held_where_the_kernel_can(pool: Pool, data: Path, tmp_path: Path) -> None:
+    """What goes past Python's events: a file that Rust opens, a connection that libc makes."""
+    outside = tmp_path / "outside.safetensors"
+    save_file({"a": np.ones(2)}, outside)
+    assert does(pool, "read_natively", data / "inside.safetensors") == 1
+    fences = pool.fences()
+    if "landlock" in fences:
+        assert "FileNotFoundError" in fails(pool, "read_natively", outside)  # its word for whatever does not open
+    else:
+        assert does(pool, "read_natively", outside) == 1  # the page on tools says so
+    if "no network" in fences:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            assert does(pool, "connect_natively", f"127.0.0.1:{listening.getsockname()[1]}") != 0
+
+
+def test_keys_in_the_environment_do_not_reach_tools(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "secret")
+    with Pool(TOOLS, data, workers=1) as pool:
+        told = json.loads(pool.call("whoami", {}))["result"]
+    assert "SOME_API_KEY" not in told["environment"] and "ARBITER_TOOL_DATA" in told["environment"]
+    assert told["folder"] == str(data)
+
+
+def test_what_a_pool_needs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not there; make it"):
+        Pool(TOOLS, tmp_path / "none")
+    with pytest.raises(ConfigError, match="workers 0"):
+        Pool(TOOLS, tmp_path, workers=0)
