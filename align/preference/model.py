@@ -31,7 +31,7 @@ from align.preference.batch import layout_for, prompt_only, sequences
 from align.preference.config import HEADS, Kind, Pooling, PreferenceConfig
 from align.preference.encode import packed_heads, padded_heads
 from align.preference.heads import CyclicHead, Gate, GateHead, RankHead, score_matrix
-from align.preference.score import Scores
+from align.preference.score import Scores, scores_of
 from align.preference.session import Session
 from launch.contracts import Prompt
 from launch.errors import CheckpointError, RenderingError
@@ -326,10 +326,7 @@ class PreferenceModel(PreTrainedModel):
             r, v, gates = padded_heads(self, plan.ids, dict(enumerate(plan.gate_rows)), plan.gate_positions, batch_size)
         else:
             r, v, gates = packed_heads(self, plan, batch_size, layout == "shared")
-        made = []
-        for g, rows in enumerate(plan.answers):
-            made.append(self.compare([{"r": r[k], "v": v[k]} for k in rows], gates[g]))
-        return made
+        return scores_of(r, v, gates, plan.answers, self.config.c1, self.config.c2, self.config.tau)
 
     def compare(self, embeddings: Sequence[dict[str, Any]], lambda_sq: Any) -> Scores:
         """Scores from cached `embed` results of answers to one prompt, and that prompt's `gate`: no forward at all."""

@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from align.preference import game
+from align.preference.heads import score_matrix
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,41 @@ class Scores:
             "lambda_sq": plain(self.lambda_sq),
             "tau": self.tau,
         }
+
+
+def scores_of(
+    r: np.ndarray,
+    v: np.ndarray,
+    lambda_sq: np.ndarray,
+    answers: Sequence[Sequence[int]],
+    c1: float = 1.0,
+    c2: float = 1.0,
+    tau: float = 1.0,
+) -> list[Scores]:
+    """Scores of G groups, those of K answers in one product [g, K, K]; `PreferenceModel.compare` is the twin for one.
+
+    Args:
+        r: float32 [N], of all sequences.
+        v: float32 [N, 2d].
+        lambda_sq: float32 [G, d].
+        answers: per group, which sequence each of its answers is.
+        c1: weight of the ranking part.
+        c2: weight of the cyclic part.
+        tau: temperature that divides both.
+    """
+    of_size: dict[int, list[int]] = {}
+    for group, rows in enumerate(answers):
+        of_size.setdefault(len(rows), []).append(group)
+    found: dict[int, Scores] = {}
+    for groups in of_size.values():
+        at = np.array([answers[group] for group in groups])  # [g, K]
+        parts = (r[at], v[at], lambda_sq[groups])
+        r_K, v_K, weight = (torch.from_numpy(part).double() for part in parts)
+        S_T, S_C = ((S / tau).numpy() for S in score_matrix(r_K, v_K, weight, c1, c2))
+        for n, group in enumerate(groups):
+            heads = {"r": r_K[n].numpy(), "vectors": v_K[n].numpy(), "lambda_sq": weight[n].numpy()}
+            found[group] = Scores(S_T[n], S_C[n], tau, **heads)
+    return [found[group] for group in range(len(answers))]
 
 
 def best_of(scores: Scores, answers: Sequence[str], generator: np.random.Generator) -> str:

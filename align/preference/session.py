@@ -5,7 +5,7 @@
         session.add(answer)
     session.scores()                                   # as model.score("Name a prime.", ["7", "8", "nine"])
 
-The prompt's keys and values are kept in the session, so that an answer of R tokens costs R, whatever the prompt's
+The prompt's ids, keys and values are kept in the session, so that an answer of R tokens costs R, whatever the prompt's
 length. The weights must not change in between. Backbones that cannot be packed (bidirectional ones) read the prompt
 again for each answer; scores are the same.
 """
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from align.preference.batch import layout_for, prompt_only
-from align.preference.encode import evaluating, finite
+from align.preference.batch import layout_for
+from align.preference.encode import evaluating, finite, padded_heads
 from align.preference.score import Scores
-from launch.contracts import Prompt
+from launch.contracts import Completion, Prompt
 from launch.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ class Session:
         self.tokens_encoded = 0
         """Tokens that went through the backbone so far, the prompt's included."""
         self._known: dict[str, dict[str, Any]] = {}
-        self._ids = prompt_only(model.renderer, prompt)
+        self._prompt_ids = tuple(model.renderer.prompt_ids(prompt))
+        self._ids = list(self._prompt_ids[: model.renderer.max_length - 1])  # as `batch.prompt_only` cuts it
         self._cache: Any = None
         if layout_for(model.config) == "padded":
-            self._lambda_sq = model.gate(prompt)
+            with torch.no_grad():
+                self._lambda_sq = padded_heads(model, [self._ids], {0: 0}, [len(self._ids) - 1], 1)[2][0]
             self.tokens_encoded += len(self._ids)
             return
         from transformers import DynamicCache
@@ -81,22 +83,33 @@ class Session:
 
     def _embed(self, response: str) -> dict[str, Any]:
         """r and v of an answer, as ``PreferenceModel.embed`` gives them."""
-        model, ids = self.model, self.model.renderer.encode(self.prompt, response).ids
-        if self._cache is None:
-            self.tokens_encoded += len(ids)
-            return model.embed(self.prompt, response)
+        model, ids = self.model, self._encode(response)
+        with torch.no_grad():
+            if self._cache is None:
+                self.tokens_encoded += len(ids)
+                r, v, _ = padded_heads(model, [ids], {}, [], 1)
+                return {"r": float(r[0]), "v": v[0]}
+            with evaluating(model):
+                h_y = self._behind_the_prompt(ids)
+                r_y = model.rank_head(h_y) if model.config.kind != "gpm" else h_y.new_zeros(1)
+                v_y = model.cyclic_head(h_y) if model.config.kind != "bt" else h_y.new_zeros(1, 0)
+        r, v, _ = finite(r_y.cpu().numpy(), v_y.cpu().numpy(), np.zeros((1, 0), np.float32))
+        return {"r": float(r[0]), "v": v[0]}
+
+    def _encode(self, response: str) -> list[int]:
+        """Ids of prompt and answer, as ``Renderer.encode`` gives them; only the answer is made into tokens."""
+        answer = tuple(self.model.renderer.tokenizer(response, add_special_tokens=False)["input_ids"])
+        return self.model.renderer.encode_sampled(Completion("", answer, (), "stop", self._prompt_ids)).ids
+
+    def _behind_the_prompt(self, ids: list[int]) -> torch.Tensor:
+        """Last state of a sequence that begins as the prompt; the cache is the prompt's again afterwards."""
         prompt = len(self._ids)  # always a proper beginning of `ids`: at the length limit EOS replaces a later token
-        with torch.no_grad(), evaluating(model):
-            try:
-                h_y = self._run(ids[prompt:], prompt)
-            finally:
-                more = self._cache.get_seq_length() - prompt
-                if more:
-                    self._cache.crop(-more)
-            r = model.rank_head(h_y) if model.config.kind != "gpm" else h_y.new_zeros(1)
-            v = model.cyclic_head(h_y) if model.config.kind != "bt" else h_y.new_zeros(1, 0)
-        values = finite(r.cpu().numpy(), v.cpu().numpy(), np.zeros((1, 0), np.float32))
-        return {"r": float(values[0][0]), "v": values[1][0]}
+        try:
+            return self._run(ids[prompt:], prompt)
+        finally:
+            more = self._cache.get_seq_length() - prompt
+            if more:
+                self._cache.crop(-more)
 
     def _run(self, ids: list[int], before: int = 0) -> torch.Tensor:
         """Last state float32 [1, H] of tokens behind `before` cached ones, which stay in the cache with them."""

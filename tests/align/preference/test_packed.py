@@ -218,6 +218,24 @@ def test_a_session_scores_as_all_at_once_and_reads_the_prompt_once(backbone: Pat
     assert np.abs(mine.r - theirs.r).max() < 1e-5  # type: ignore[operator]
 
 
+def test_a_session_makes_the_prompt_into_tokens_once(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reaches the tokenizer behind the first call: each different answer, and no prompt."""
+    model = model_on(backbone)
+    seen: list[str] = []
+    call = type(model.renderer.tokenizer).__call__
+
+    def noted(self: Any, text: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(text)
+        return call(self, text, *args, **kwargs)
+
+    session = model.session("Which fruit is best?")
+    monkeypatch.setattr(type(model.renderer.tokenizer), "__call__", noted)
+    for answer in ("Apples.", "x" * 100, "Apples."):
+        session.add(answer)
+    session.scores()
+    assert seen == ["Apples.", "x" * 100]
+
+
 @pytest.mark.parametrize("family", ["qwen3", "gemma2", "gemma3", "mistral_window"])
 def test_a_session_keeps_what_a_sliding_window_needs(family: str, tmp_path: Path) -> None:
     """Cut back to the prompt after each answer, beyond the window too; a prompt that fills the row as well."""
