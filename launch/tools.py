@@ -140,6 +140,11 @@ class ToolSpec:
             raise ToolError(
                 f"{self.name}: arguments are a {type(arguments).__name__}; give an object of {self._takes()}"
             )
+        unknown = [name for name in arguments if name not in self._properties]
+        if unknown:  # first, for a misspelt argument is missing too
+            near = difflib.get_close_matches(unknown[0], self._properties, 1)
+            told = f"did you mean {near[0]}?" if near else f"it takes {self._takes()}"
+            raise ToolError(f"{self.name}: unknown argument {unknown[0]!r}; {told}")
         error = best_match(self._validator.iter_errors(arguments))
         if error is not None:
             raise ToolError(f"{self.name}: {self._complaint(error)}")
@@ -165,12 +170,6 @@ class ToolSpec:
         if not error.path and error.validator == "required":
             missing = [name for name in error.validator_value if name not in error.instance]
             return f"argument {missing[0]} is missing; it takes {self._takes()}"
-        if not error.path and error.validator == "additionalProperties":
-            unknown = next(name for name in error.instance if name not in self._properties)
-            near = difflib.get_close_matches(unknown, self._properties, 1)
-            return f"unknown argument {unknown!r}; " + (
-                f"did you mean {near[0]}?" if near else f"it takes {self._takes()}"
-            )
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.path).lstrip(".")
         got = json.dumps(error.instance, ensure_ascii=False)
         got = got if len(got) <= 60 else f"{got[:60]}…"

@@ -117,6 +117,7 @@ def serve_http(pool: Pool, host: str, port: int, token: str) -> None:
             raise ConfigError(
                 f"cannot listen at {host} port {port} ({error}); give another --http or --host"
             ) from error
+        listening.listen(1024)  # before the address is told: whoever connects from then on waits
         port = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         print(
