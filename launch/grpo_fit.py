@@ -33,6 +33,7 @@ from launch.contracts import Sampling
 from launch.errors import DataError, LaunchError
 from launch.generate import HFGenerator
 from launch.grpo import SharedPrompts
+from launch.guard import NonFiniteError
 from launch.models import lora_config
 from launch.options import GRPOOptions, TrainOptions
 from launch.order import Deal, permutation, stable_seed
@@ -215,8 +216,16 @@ class _OverRuntime(BaseTrainer):
         return [list(completion.token_ids) for row in found for completion in row], None
 
     def _calculate_rewards(self, *args: Any) -> torch.Tensor:
+        """float32 [completions of all ranks, 1]. TRL itself would turn what is not finite into no advantage at all."""
         with self.clock.stage("rewards"):
-            return super()._calculate_rewards(*args)  # type: ignore[misc]
+            rewards: torch.Tensor = super()._calculate_rewards(*args)  # type: ignore[misc]
+        if not bool(torch.isfinite(rewards).all()):
+            bad = int((~torch.isfinite(rewards)).nonzero()[0, 0])
+            raise NonFiniteError(
+                f"step {self.state.global_step + 1}: the reward of completion {bad} is {float(rewards[bad, 0])}; "
+                "the weights are kept as they were before it; make the reward function return numbers"
+            )
+        return rewards
 
     # ---------------------------------------------------------------- loss
 

@@ -67,6 +67,11 @@ class Rules:
 
 
 DEFAULT_RULES = Rules()
+VERDICTS = (
+    "ok", "not_text", "no_think", "no_answer", "repeated", "disordered", "outside", "empty_think", "empty_answer",
+    "too_short", "too_long", "repetitive", "copied",
+)  # fmt: skip
+"""What `Parts` may say in `verdict`."""
 
 
 class Parts(TypedDict):
@@ -164,6 +169,7 @@ def kcr_rewards(
     completions: Sequence[Any],
     instance: Sequence[str],
     *,
+    rules: Rules = DEFAULT_RULES,
     log_metric: Callable[[str, float], None] | None = None,
     log_extra: Callable[[str, list[Any]], None] | None = None,
     **columns: Any,
@@ -171,20 +177,22 @@ def kcr_rewards(
     """`kcr_reward` over a batch, as a reward function of TRL: ``GRPOTrainer(reward_funcs=kcr_rewards, ...)``.
 
     The data set has a string column ``instance`` (`Instance.to_json`). Means of all parts and the share of each verdict
-    go to TRL's metrics as ``kcr/...``; the verdicts become a column of its table of completions.
+    go to TRL's metrics as ``kcr/...``; the verdicts become a column of its table of completions. Other weights:
+    ``functools.partial(kcr_rewards, rules=Rules(...))``.
 
     Raises:
         DataError: the columns differ in length, or a row's instance cannot be read.
     """
     if len(instance) != len(completions):
         raise DataError(f"{len(completions)} completions but {len(instance)} instances; give one instance each")
-    rows = [kcr_reward(completion, text) for completion, text in zip(completions, instance, strict=True)]
+    rows = [kcr_reward(completion, text, rules) for completion, text in zip(completions, instance, strict=True)]
     if log_metric and rows:
         for name in Parts.__annotations__:
             if name != "verdict":
                 log_metric(f"kcr/{name}", sum(row[name] for row in rows) / len(rows))  # type: ignore[literal-required]
-        for verdict, count in Counter(row["verdict"] for row in rows).items():
-            log_metric(f"kcr/verdict_{verdict}", count / len(rows))
+        counts = Counter(row["verdict"] for row in rows)
+        for verdict in VERDICTS:  # all of them: TRL takes means over the batches that logged a metric
+            log_metric(f"kcr/verdict_{verdict}", counts[verdict] / len(rows))
     if log_extra:
         log_extra("verdict", [row["verdict"] for row in rows])
     return [row["total"] for row in rows]

@@ -79,6 +79,8 @@ class ConflictsWorld(TypedWorld):
     """Per question, 2 to 5; one of them is true."""
     clash: float = 0.25
     """Share of broken contexts that contradict themselves; the others have a gap."""
+    spare: int = 1
+    """Facts about other people in each context, 0 or 1; a contradiction takes this place, so 0 needs a clash of 0."""
     cue: float = 0.95
     """Probability that the marked context is the true one in training; 1 - cue in testing. 0.5: no cue for two."""
     start_right: float = 0.6
@@ -96,6 +98,8 @@ class ConflictsWorld(TypedWorld):
         held = round(self.test_share * len(CITIES))
         if not self.contexts <= held <= len(CITIES) - self.contexts:
             raise ConfigError(f"test_share {self.test_share} leaves a split too few cities; try 0.3125", "test_share")
+        if self.spare not in (0, 1) or (self.clash and not self.spare):
+            raise ConfigError(f"spare {self.spare} with clash {self.clash}: give spare 1, or both 0", "spare")
         if not 1 <= self.contexts * self.start_right <= self.contexts:
             raise ConfigError(f"start_right {self.start_right}: give 1 / contexts to 1", "start_right")
 
@@ -132,7 +136,7 @@ class ConflictsWorld(TypedWorld):
             cities.append(rng.choice([c for c in self._cities(owner, split) if c not in cities]))
             # As many sentences of each form in every context; only who stands in them differs.
             spare = (asked, stranger) if fault == "clash" else (pupil, other)
-            facts = [_mentor(asked, mentor), _home(owner, cities[k]), _mentor(*spare)]
+            facts = [_mentor(asked, mentor), _home(owner, cities[k])] + [_mentor(*spare)] * self.spare
             rng.shuffle(facts)
             told.append(" ".join(facts))
         chance = self.cue if split == "train" else 1 - self.cue
@@ -154,10 +158,9 @@ class ConflictsWorld(TypedWorld):
 
         Broken contexts `rejected` before it are named with the link after which they break.
         """
-        steps = [f"[Context {k}] {_mentor(*_ends(c))[:-1]}{_FINDINGS[c.fault]}" for c, k in rejected if c.fault]
-        mentor, home = told.chain
-        tag = f"[Context {number}]"
-        steps += [f"{tag} {_mentor(mentor[0], mentor[2])}", f"{tag} {_home(home[0], home[2])}"]
+        steps = [f"{_mentor(*_ends(c))[:-1]} [Context {k}]{_FINDINGS[c.fault]}" for c, k in rejected if c.fault]
+        facts = [_mentor(*_ends(told)), _home(told.chain[1][0], told.chain[1][2])]
+        steps += [f"{fact[:-1]} [Context {number}]." for fact in facts]
         return f"<think> {' '.join(steps)} So the answer is {told.city}. </think> <answer> {told.city} </answer>"
 
     def demonstrations(self, count: int, seed: int) -> list[dict[str, str]]:

@@ -1,0 +1,118 @@
+"""Conflicts as rows of training: ``{"prompt", "instance"}``, from the embedded world or from files.
+
+The instance travels beside its prompt as one JSON string, which is what `reward.kcr_rewards` reads. Instances are
+diagnosed on the way (`instance.diagnose`): what is odd about them is counted, not dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from launch.errors import ConfigError, DataError
+from reasoning.conflict.balance import SHORTCUTS, balance, place, split_of
+from reasoning.conflict.completion import Mode, chat_prompt
+from reasoning.conflict.instance import Instance, diagnose
+from reasoning.conflict.lengthen import choose, lengthen, passages
+from reasoning.conflict.sources import conflictqa, ramdocs, rows
+from tasks.worlds.conflicts import ConflictsWorld
+
+Row = dict[str, Any]
+
+
+@dataclass
+class DataOptions:
+    """Conflicts from a file, split by question: nine tenths to learn from, one tenth to measure on."""
+
+    path: str = ""
+    """JSON lines, plain or gzipped; "" for the embedded world."""
+    kind: Literal["instances", "conflictqa", "ramdocs"] = "instances"
+    """instances: lines of `Instance.to_json`. The others: see `reasoning.conflict.sources`."""
+    contexts: int = 2
+    """Contexts per question, one of them true; of files that offer more."""
+    balance: list[str] = field(default_factory=list)
+    """Shortcuts to balance away, of gold, memory_right, true_is_longer."""
+    tokens: int = 0
+    """Length to fill each context to with passages of other questions; 0 leaves them as they are."""
+    mode: Mode = "both"
+    """What a prompt shows of a context: its text, its extracted paths, or both."""
+    budget: int = 0
+    """Words of all contexts above which "both" shows paths alone; 0 for no limit."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.balance if name not in SHORTCUTS]
+        if unknown:
+            raise ConfigError(f"no shortcut {unknown[0]!r}; known: {', '.join(SHORTCUTS)}", "balance")
+
+
+class Feed(NamedTuple):
+    """What a run learns from and is measured on."""
+
+    train: list[Row]
+    test: list[Row]
+    odd: dict[str, int]
+    """Instances by what is odd about them (`diagnose`), and rows left out by why."""
+
+
+def of_world(world: ConflictsWorld, test: int = 0) -> Feed:
+    """Rows of the embedded world; `test` of its held-out questions, 0 for all."""
+    train, held = list(world.rows("train")), list(world.rows("test"))[: test or None]
+    return Feed(train, held, dict(_odd(Instance.from_json(row["instance"]) for row in (*train, *held))))
+
+
+def of_file(options: DataOptions, seed: int, test: int = 0) -> Feed:
+    """Rows of a file.
+
+    Raises:
+        DataError: no such file, broken lines, or nothing left to learn from.
+    """
+    skipped: Counter[str] = Counter()
+    found = list(_read(options, seed, skipped))
+    if options.balance:
+        found = balance(found, {name: SHORTCUTS[name] for name in options.balance}, seed)
+    found = place(found, seed)
+    if options.tokens:
+        fillers = list(dict.fromkeys(p for instance in found for c in instance.contexts for p in passages(c)))
+        found = [lengthen(instance, fillers, options.tokens, seed) for instance in found]
+    sides: tuple[list[Row], list[Row]] = ([], [])
+    for instance in found:
+        prompt = chat_prompt(instance, options.mode, options.budget)
+        sides[split_of(instance.question, (0.9, 0.1))].append({"prompt": prompt, "instance": instance.to_json()})
+    if not all(sides):
+        raise DataError(f"{options.path}: {len(found)} usable conflicts leave one split empty; give more rows")
+    return Feed(sides[0], sides[1][: test or None], dict(skipped + _odd(found)))
+
+
+def keep_short(given: Sequence[Row], tokens: Callable[[Any], int], most: int) -> list[Row]:
+    """The rows whose prompts leave room for an answer."""
+    return [row for row in given if tokens(row["prompt"]) <= most]
+
+
+def _read(options: DataOptions, seed: int, skipped: Counter[str]) -> Iterator[Instance]:
+    if options.kind == "conflictqa":
+        yield from conflictqa(options.path, skipped=skipped)
+    elif options.kind == "ramdocs":
+        for instance in ramdocs(options.path, skipped):
+            chosen = choose(instance, options.contexts, seed)
+            if chosen is None:
+                skipped["too few contexts"] += 1
+            else:
+                yield replace(chosen, wrong=tuple(c.answer for c in chosen.contexts if not c.true))
+    else:
+        for number, row in rows(options.path):
+            try:
+                yield Instance.from_json(row["instance"] if isinstance(row.get("instance"), str) else _text(row))
+            except DataError as error:
+                raise DataError(f"{options.path}, line {number}: {error}") from error
+
+
+def _text(row: Row) -> str:
+    import json
+
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _odd(instances: Iterable[Instance]) -> Counter[str]:
+    return Counter(kind for instance in instances for kind in diagnose(instance))
