@@ -12,15 +12,18 @@ import yaml
 
 from align.preference.train import main
 from launch.config import resolve
+from launch.options import LoraOptions
 from launch.runfolder import RunFolder
 from tests.align.preference.test_train import config
 from tests.launch.toy import REPOSITORY, launched
 
 
-def test_two_processes_train_what_one_trains(tiny_llama: Path, tmp_path: Path) -> None:
-    """Six rows a step, in one process or as three and three; the held-out games are dealt over both."""
-    one = config(tiny_llama, tmp_path, "hrc")
-    one.train.log_steps, one.train.max_steps = 1, 6
+@pytest.mark.parametrize("adapted", [False, True])
+def test_two_processes_train_what_one_trains(tiny_llama: Path, tmp_path: Path, adapted: bool) -> None:
+    """Six rows a step with shared prompts, in one process or as three and three; the held-out games are dealt over
+    both. With adapters, gradient checkpointing is on as well. Nothing is left of the groups that each process read."""
+    one = config(tiny_llama, tmp_path, "hrc", LoraOptions(rank=4) if adapted else None)
+    one.train.log_steps, one.train.max_steps, one.train.gradient_checkpointing = 1, 6, adapted
     result = main(one)
 
     plain = resolve(one)
@@ -39,6 +42,7 @@ def test_two_processes_train_what_one_trains(tiny_llama: Path, tmp_path: Path) -
     ends = [next(row for row in rows if row["stage"] == "evaluation") for rows in logs]
     for key in ("accuracy", "accuracy_count", "eval_loss", "cyclicity"):
         assert ends[1][key] == pytest.approx(ends[0][key], rel=1e-4, abs=1e-5)
+    assert not list((tmp_path / "two").glob(".rows-*"))
     for number in range(6):
         games = [json.loads((folder / "artifacts" / f"scores-{number}.json").read_text())
                  for folder in (result.folder, tmp_path / "two")]  # fmt: skip
