@@ -219,8 +219,11 @@ class ServedPreferenceModel:
         """
         return self.score_many([(prompt, responses)])[0]
 
-    def score_many(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[Scores]:
-        """`score` for several (prompt, answers) groups, in their order; several requests are under way at once."""
+    def score_many(self, groups: Sequence[tuple[Prompt, Sequence[str]]], batch_size: int = 16) -> list[Scores]:
+        """`score` for several (prompt, answers) groups, in their order; several requests are under way at once.
+
+        `batch_size` is taken so that calls fit `PreferenceModel.score_many` as well; the server makes its own batches.
+        """
         plan = sequences(self.renderer, groups, "last")
         pool = ThreadPoolExecutor(self.concurrency)
         try:

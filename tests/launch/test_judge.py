@@ -78,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         said = self.server.content(text)
         choice = said if isinstance(said, dict) else {"message": {"role": "assistant", "content": said}}
         answer: dict[str, Any] = {"choices": [{"index": 0, "finish_reason": "stop", **choice}]}
-        return json.dumps({**answer, "model": "judge", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}).encode()
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        return json.dumps({**answer, "model": "judge", "usage": usage}).encode()
 
     def _answer(self, text: str, failure: str | None, reply: bytes) -> None:
         server = self.server
