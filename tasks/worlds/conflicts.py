@@ -81,6 +81,8 @@ class ConflictsWorld(TypedWorld):
     """Share of broken contexts that contradict themselves; the others have a gap."""
     spare: int = 1
     """Facts about other people in each context, 0 or 1; a contradiction takes this place, so 0 needs a clash of 0."""
+    people: int = len(PEOPLE)
+    """Names that occur, 2 + 4 per context or more; fewer are learnt faster."""
     cue: float = 0.95
     """Probability that the marked context is the true one in training; 1 - cue in testing. 0.5: no cue for two."""
     start_right: float = 0.6
@@ -98,6 +100,8 @@ class ConflictsWorld(TypedWorld):
         held = round(self.test_share * len(CITIES))
         if not self.contexts <= held <= len(CITIES) - self.contexts:
             raise ConfigError(f"test_share {self.test_share} leaves a split too few cities; try 0.3125", "test_share")
+        if not 2 + 4 * self.contexts <= self.people <= len(PEOPLE):
+            raise ConfigError(f"people {self.people}: give {2 + 4 * self.contexts} to {len(PEOPLE)}", "people")
         if self.spare not in (0, 1) or (self.clash and not self.spare):
             raise ConfigError(f"spare {self.spare} with clash {self.clash}: give spare 1, or both 0", "spare")
         if not 1 <= self.contexts * self.start_right <= self.contexts:
@@ -125,7 +129,7 @@ class ConflictsWorld(TypedWorld):
         return ({"prompt": prompt, "instance": self.instance(prompt)} for prompt in self.prompts(split))
 
     def _prompt(self, rng: random.Random, split: str) -> str:
-        people = iter(rng.sample(PEOPLE, 2 + 4 * self.contexts))
+        people = iter(rng.sample(PEOPLE[: self.people], 2 + 4 * self.contexts))
         asked = next(people)
         cities: list[str] = []
         told = []
