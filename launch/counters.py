@@ -9,6 +9,7 @@ A batch tells its `Work` in numbers that do not depend on the machine; an object
     FLOPs          m (2 N tokens + 4 L a pairs + 2 D V head)   N of the body's matrices, a = heads x head size, L layers
     limit          FLOPs / matmul FLOP/s measured here        seconds that the needed work takes at least
     bytes          4 trained x 2 (W - 1) / W                  a step's gradients, sent by each of W processes
+    wire           bytes / all-reduce bytes/s measured here   seconds of a step that sending them takes at least
 
 with m = 1 for a forward, 3 with the backward, one less where the weights are frozen (LoRA), one more with gradient
 checkpointing. Tokens and pairs are the needed ones: padding and masked-out attention count against the run. Left out:
@@ -160,6 +161,28 @@ def wire_bytes(trained: int, processes: int) -> int:
 
 
 @cache
+def wire_speed() -> float:
+    """Bytes a second that this process sends in an all-reduce of 16 MB, the best of three; 0 if there is one process.
+
+    Every process of the group must call it.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return 0.0
+    numbers = torch.ones(4 * 2**20, device="cuda" if "nccl" in dist.get_backend() else "cpu")
+    best = float("inf")
+    for _ in range(4):  # the first one opens connections
+        dist.barrier()
+        start = time.perf_counter()
+        dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+        numbers[0].item()
+        best = min(best, time.perf_counter() - start)
+    return wire_bytes(len(numbers), dist.get_world_size()) / best
+
+
+@cache
 def matmul_speed() -> tuple[float, str]:
     """(FLOP/s, device) of the best of five large matrix products here: fp32 with a CPU's threads, bf16 on a GPU."""
     import torch
@@ -186,7 +209,11 @@ def record_machine(run: RunFolder) -> None:
 
 
 def record_fit(run: RunFolder, name: str, model: Any, options: TrainOptions, processes: int) -> None:
-    """Write artifacts/work-NAME.json: what a token costs in this fit, and what a step sends."""
+    """Write artifacts/work-NAME.json: what a token costs in this fit, what a step sends and how fast.
+
+    Every process must call it.
+    """
+    speed = wire_speed()
     if not run.writes:
         return
     record_machine(run)
@@ -197,6 +224,7 @@ def record_fit(run: RunFolder, name: str, model: Any, options: TrainOptions, pro
         "processes": processes,
         "trained": trained,
         "wire_bytes": wire_bytes(trained, processes),
+        "wire_speed": speed,
     }
     run.artifact(f"work-{name}", facts)
 
@@ -205,7 +233,7 @@ def record_fit(run: RunFolder, name: str, model: Any, options: TrainOptions, pro
 
 FIT_HEADER = (
     "fit", "padding %", "duplication avoided", "head on %", "tokens/s", "GFLOP/s", "% of the limit", "MFU %",
-    "MB sent a step",
+    "MB sent a step", "wire, % of a step",
 )  # fmt: skip
 STAGE_HEADER = ("stage", "seconds", "tokens", "GFLOP", "limit s", "% of the limit")
 
@@ -232,6 +260,7 @@ def fit_rows(
         counted = cost.flops(Work(**per), facts["passes"])  # type: ignore[arg-type]
         achieved = counted * speed / per["repeated"] / facts["processes"]
         peak, sheet = machine.get("matmul_flops"), machine.get("datasheet_flops")
+        step, wire = seconds_a_step(mine), facts.get("wire_speed")
         out.append(
             [
                 name,
@@ -243,9 +272,18 @@ def fit_rows(
                 100 * achieved / peak if peak else None,
                 100 * achieved / sheet if sheet else None,
                 facts["wire_bytes"] / 1e6,
+                100 * facts["wire_bytes"] / wire / step if wire and step else None,
             ]
         )
     return out
+
+
+def seconds_a_step(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """From the first of a fit's logged rows to its last; None if that is no time, or one row."""
+    first, last = rows[0], rows[-1]
+    steps = last["step"] - first["step"]
+    seconds = last.get("time", 0.0) - first.get("time", 0.0)
+    return seconds / steps if steps > 0 and seconds > 0 else None
 
 
 def stage_rows(timings: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> list[list[Any]]:

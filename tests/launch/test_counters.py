@@ -61,10 +61,15 @@ def test_passes_and_bytes_on_the_wire() -> None:
 
 def test_rows_of_the_tables() -> None:
     """A unit has 9 tokens in 12 columns in place of 13: 2 x 1.5e8 x 9 = 2.7 GFLOP. 26 of the 13 a second are 2 units,
-    5.4 GFLOP/s, a tenth of 54."""
+    5.4 GFLOP/s, a tenth of 54. Steps 1 to 5 took 8 s; of the 2 s of one, 30 MB at 150 MB/s are a tenth."""
     logged = {"work_tokens": 9.0, "work_columns": 12.0, "work_repeated": 13.0, "work_pairs": 0.0, "work_head": 0.0}
-    rows = [{"stage": "a", "step": 1, "tokens_per_second": 26.0, **logged}, {"stage": "b", "step": 1, "loss": 1.0}]
-    facts = {"cost": {"body": 150_000_000, "attention": 0, "head": 0}, "passes": 1.0, "processes": 1, "wire_bytes": 0}
+    rows = [
+        {"stage": "a", "step": 1, "time": 100.0, "tokens_per_second": 26.0, **logged},
+        {"stage": "b", "step": 1, "loss": 1.0},
+        {"stage": "a", "step": 5, "time": 108.0, "tokens_per_second": 26.0, **logged},
+    ]
+    cost = {"body": 150_000_000, "attention": 0, "head": 0}
+    facts = {"cost": cost, "passes": 1.0, "processes": 1, "wire_bytes": 30_000_000, "wire_speed": 150e6}
     machine = {"matmul_flops": 54e9, "device": "one", "datasheet_flops": None}
     [row] = fit_rows(rows, {"a": facts, "b": facts}, machine)
     assert row == [
@@ -76,8 +81,11 @@ def test_rows_of_the_tables() -> None:
         pytest.approx(5.4),
         pytest.approx(10.0),
         None,
-        0.0,
+        30.0,
+        pytest.approx(10.0),
     ]
+    [alone] = fit_rows(rows, {"a": {**facts, "wire_bytes": 0, "wire_speed": 0.0}}, {**machine, "datasheet_flops": 27e9})
+    assert alone[-3:] == [pytest.approx(20.0), 0.0, None]  # MFU; nothing is sent
     timings = [
         {"stage": "x", "seconds": 1.0, "tokens": 5, "flops": 2e9},
         {"stage": "y", "seconds": 9.0},

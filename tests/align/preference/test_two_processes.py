@@ -42,6 +42,8 @@ def test_two_processes_train_what_one_trains(tiny_llama: Path, tmp_path: Path, a
     ends = [next(row for row in rows if row["stage"] == "evaluation") for rows in logs]
     for key in ("accuracy", "accuracy_count", "eval_loss", "cyclicity"):
         assert ends[1][key] == pytest.approx(ends[0][key], rel=1e-4, abs=1e-5)
+    work = json.loads((tmp_path / "two" / "artifacts" / "work-preference.json").read_text())
+    assert work["wire_bytes"] == 4 * work["trained"] and work["wire_speed"] > 1e6  # 2 (2 - 1) / 2 of 4 bytes
     assert not list((tmp_path / "two").glob(".rows-*"))
     for number in range(6):
         games = [json.loads((folder / "artifacts" / f"scores-{number}.json").read_text())
