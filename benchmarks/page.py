@@ -59,9 +59,10 @@ def section(bench: Bench, result: Mapping[str, Any]) -> str:
             f"| {name} | {seconds(best[0])} | {seconds(best[1])} | {ratio} | {shown} | {share} | {peaks} | {differ} |"
         )
     notes = [f"- {name}: {e.note}." for name, e in bench.cases.items() if e.note]
+    changed = " with changes" if (m["commit"] or "").endswith("+") else ""
     where = (
         f"{m['cpu']}, {m['cores']} cores; torch {m['torch']}, transformers {m['transformers']}, TRL {m['trl']}; "
-        f"commit `{(m['commit'] or 'unknown')[:10]}`, {m['date']}, load {m['load']}"
+        f"commit `{(m['commit'] or 'unknown')[:10]}`{changed}, {m['date']}, load {m['load']}"
     )
     return "\n".join([*lines, "", *notes, *([""] if notes else []), f"<sub>{where}</sub>", ""])
 

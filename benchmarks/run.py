@@ -37,7 +37,7 @@ from benchmarks import (
 from benchmarks.bench import Bench
 from benchmarks.measure import alternate, compare, machine
 from benchmarks.page import write_page
-from launch.runfolder import write_json
+from launch.runfolder import git_commit, write_json
 
 BENCHES: dict[str, Bench] = {
     bench.key: bench
@@ -79,7 +79,8 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}, scaling")
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results = {key: value for key, value in results.items() if key in {*BENCHES, "scaling"}}
-    commit = machine()["commit"]
+    # Before anything is written: results are tracked files, which would mark the code as changed.
+    commit, began = git_commit(), time.monotonic()
     failed = []
     for key in [] if asked.page else asked.benchmarks or [*BENCHES, "scaling"]:
         if asked.missing and results.get(key, {}).get("machine", {}).get("commit") == commit:
@@ -87,12 +88,14 @@ def main() -> None:
         started = time.monotonic()
         try:
             results[key] = run_bench(BENCHES[key]) if key in BENCHES else scaling.run()
+            results[key]["machine"]["commit"] = commit
         except RuntimeError as error:  # a side that failed: the others still count
             print(f"{key} FAILED: {error}", file=sys.stderr)
             failed.append(key)
             continue
         write_json(RESULTS, results)  # an interruption loses one benchmark at most
         print(f"{key}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(f"{time.monotonic() - began:.0f} s in all", file=sys.stderr)
     print(write_page(results, BENCHES))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
