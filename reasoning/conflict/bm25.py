@@ -2,8 +2,8 @@
 
 score(q, d) = sum over words w of q of idf(w) · tf (k1 + 1) / (tf + k1 (1 - b + b |d| / mean |d|)), with
 idf(w) = ln(1 + (N - n_w + ½) / (n_w + ½)), which is never negative. Plurals count as their singular.
-A passage is indexed and forgotten, so there is nothing for a retrieval library to keep. rank-bm25's Okapi was looked at:
-its idf is 0 for a word that one of two passages holds, the case that matters here.
+A passage is indexed and forgotten, so there is nothing for a retrieval library to keep. rank-bm25's Okapi was looked
+at: its idf is 0 for a word that one of two passages holds, the case that matters here.
 """
 
 from __future__ import annotations
