@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.errors import ConfigError, DataError
-from tasks.benchmarks.items import Item, Results
+
+if TYPE_CHECKING:  # the command line's help should not wait for numpy
+    from tasks.benchmarks.items import Item, Results
 
 LEAST = 5
 """Questions that a category needs for a line of its own."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.errors import DataError
 from launch.judge import Question, Reply
 from launch.runfolder import write_text
 from tasks.benchmarks import alpaca_eval, official

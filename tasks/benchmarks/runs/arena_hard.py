@@ -1,7 +1,7 @@
 """Arena-Hard: --baseline holds the baseline's answers, --prompts is a checkout of arena-hard-auto.
 
-By the rules of v2.0, which also know v0.1's questions as a category, or with --rules v0.1 by the old ones: one template,
-4096 tokens, a judge whose reply holds no label is asked once more to finish, and the old score.
+By the rules of v2.0, which also know v0.1's questions as a category, or with --rules v0.1 by the old ones: one
+template, 4096 tokens, a judge whose reply holds no label is asked once more to finish, and the old score.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from launch.contracts import Message
 from launch.errors import DataError
-from launch.judge import Judged, JudgeClient, Question, Reply, add_metrics
+from launch.judge import JudgeClient, Judged, Question, Reply, add_metrics
 from tasks.benchmarks import arena_hard, official
 from tasks.benchmarks.files import Row, index_by, read_rows, rows_sha256, write_rows
 from tasks.benchmarks.sources import UNKNOWN, Options, dry, generate, open_judge, user
@@ -73,7 +73,11 @@ def _boards(options: Options, rows: Sequence[Row], baseline: str) -> dict[str, A
 
 
 def _write(
-    options: Options, questions: Mapping[str, Row], answers: Mapping[str, Mapping[str, Row]], judge: str, rows: list[Any]
+    options: Options,
+    questions: Mapping[str, Row],
+    answers: Mapping[str, Mapping[str, Row]],
+    judge: str,
+    rows: list[Any],
 ) -> None:
     """The official layout: questions, the answers of both models, judgments."""
     write_rows(options.out / "question.jsonl", questions.values())
@@ -129,7 +133,9 @@ def _both_orders(
     """Game 1 shows the baseline as A, game 2 the model."""
     category = str(question["category"])
     if category not in prompts.system:
-        raise DataError(f"question {question['uid']}: no judge prompt for category {category!r}; use official questions")
+        raise DataError(
+            f"question {question['uid']}: no judge prompt for category {category!r}; use official questions"
+        )
     made = []
     for first, second in ((baseline, model), (model, baseline)):
         filling = {"QUESTION": question["prompt"], "ANSWER_A": first, "ANSWER_B": second}

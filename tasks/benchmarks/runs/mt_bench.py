@@ -114,9 +114,7 @@ def _pairs(options: Options, job: Job) -> dict[str, Any]:
     for key, turn in job.places:
         for one, other in (models, models[::-1]):
             shown = (job.turns(one, key), job.turns(other, key))
-            told.append(
-                mt_bench.pair_messages(job.prompts, job.questions[key], shown, turn, job.references.get(key))
-            )
+            told.append(mt_bench.pair_messages(job.prompts, job.questions[key], shown, turn, job.references.get(key)))
     asked = [Question(messages, TOKENS) for _, messages in told]
     if options.dry_run:
         return dry(options, asked, 0 if options.is_answers else 2 * len(job.questions))

@@ -74,9 +74,13 @@ def _warnings(row: dict[str, Any]) -> list[str]:
         found.append(f"{row['model']}: {row['warning']}")
     lost = sum(row.get(key, 0) for key in ("judge/parse_failures", "judge/unanswered"))
     if lost:
-        found.append(f"{row['bench']}, {row['model']}: {lost} of {row['judge/questions']} verdicts of {row['judge']} failed")
+        found.append(
+            f"{row['bench']}, {row['model']}: {lost} of {row['judge/questions']} verdicts of {row['judge']} failed"
+        )
     if row["provenance"]["settings"]["other_prompts"]:
-        found.append(f"{row['bench']}, {row['model']}: other judge prompts were allowed; such numbers are no official ones")
+        found.append(
+            f"{row['bench']}, {row['model']}: other judge prompts were allowed; such numbers are no official ones"
+        )
     return found
 
 

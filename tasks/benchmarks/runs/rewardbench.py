@@ -1,9 +1,9 @@
 """RewardBench: --model is itself what is tested.
 
-    a preference model's folder     scores every answer (2), both answers of a pair (1)
-    a file of per-prompt scores     is scored
-    http://… of a language model    judges in words (2): names the best of four, or with --ratings rates each; Ties
-                                    are always rated. --prompts is reward-bench's generative_v2.py
+a preference model's folder     scores every answer (2), both answers of a pair (1)
+a file of per-prompt scores     is scored
+http://… of a language model    judges in words (2): names the best of four, or with --ratings rates each; Ties
+                                are always rated. --prompts is reward-bench's generative_v2.py
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def _run_v1(options: Options, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _generative(options: Options, rows: Sequence[Row]) -> dict[str, Any]:
     prompts = official.rewardbench_prompts(options.need("prompts"), options.other_prompts)
-    keyed = index_by(rows, lambda row: tuple(need(row, key, "RewardBench row") for key in ("subset", "id")), "RewardBench")
+    keyed = index_by(
+        rows, lambda row: tuple(need(row, key, "RewardBench row") for key in ("subset", "id")), "RewardBench"
+    )
     rated = {key: options.ratings or str(key[0]).lower() == "ties" for key in keyed}
     ask_best = {key: _ranking(prompts, row, options.seed) for key, row in keyed.items() if not rated[key]}
     ask_rating = {key: _rating(prompts, row) for key, row in keyed.items() if rated[key]}
