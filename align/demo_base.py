@@ -1,21 +1,15 @@
-"""What the demo starts from: a small language model made on the spot, and votes on its answers.
-
-The model learns a world's demonstrations from scratch and is cached under the content it was made from, so that a
-second run, or another configuration of what comes after, does not train it again. A kill in the middle costs at most
-``train.save_steps`` steps: the cache entry is a run folder like any other.
-"""
+"""What the demo starts from: a small language model made on the spot (`launch.scratch`), and votes on its answers."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from launch.contracts import Sampling
 from launch.options import TrainOptions
-from launch.runfolder import RunFolder, content_hash
 
 
 @dataclass
@@ -50,51 +44,19 @@ class VoteOptions:
 
 def base_policy(world: Any, options: BaseOptions, seed: int) -> Path:
     """Folder of the base model, trained now or found in the cache."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from launch.scratch import small_model
 
-    from launch.rendering import Renderer
-    from launch.supervised import SupervisedObjective, encode_rows
-    from launch.trainer import fit
-
-    tokenizer = world.tokenizer()
-    rows = world.demonstrations(options.demonstrations, seed)
-    key = {
-        "model": [options.hidden_size, options.layers],
-        "train": asdict(options.train),
-        "rows": content_hash(rows),
-        "vocabulary": tokenizer.get_vocab(),
-        "seed": seed,
-    }
-    cache = RunFolder(Path(options.cache) / f"{world.name}-{content_hash(key)[:16]}")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return small_model(
+        world.name,
+        world.tokenizer(),
+        world.demonstrations(options.demonstrations, seed),
         hidden_size=options.hidden_size,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.hidden_size // 32,
-        num_key_value_heads=options.hidden_size // 32,
-        head_dim=32,
-        intermediate_size=options.hidden_size * 8 // 3,
-        max_position_embeddings=64,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        tie_word_embeddings=False,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    result = fit(
-        model,
-        SupervisedObjective(tokenizer.pad_token_id),
-        encode_rows(rows, Renderer(tokenizer, 64)),
-        options=options.train,
-        run=cache,
-        name="supervised",
+        layers=options.layers,
+        length=64,
+        train=options.train,
+        cache=options.cache,
         seed=seed,
-        tokenizer=tokenizer,
     )
-    return result.folder
 
 
 def sample(policy: Path | str, prompts: list[str], n: int, tokens: int, seed: int) -> list[list[str]]:

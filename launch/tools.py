@@ -159,7 +159,7 @@ class ToolSpec:
 
     def _takes(self) -> str:
         needed = self.parameters.get("required", [])
-        told = (f"{k} ({_type_name(v)}{'' if k in needed else ', optional'})" for k, v in self._properties.items())
+        told = (f"{k} ({type_name(v)}{'' if k in needed else ', optional'})" for k, v in self._properties.items())
         return ", ".join(told) or "nothing"
 
     @property
@@ -174,7 +174,7 @@ class ToolSpec:
         got = json.dumps(error.instance, ensure_ascii=False)
         got = got if len(got) <= 60 else f"{got[:60]}…"
         if error.validator == "type":
-            return f"{where} is {got}; it must be of type {_type_name(error.schema)}"
+            return f"{where} is {got}; it must be of type {type_name(error.schema)}"
         if error.validator == "enum":
             return f"{where} is {got}; use one of {', '.join(map(str, error.validator_value))}"
         return f"{where} is {got}; it does not fit {error.validator} {json.dumps(error.validator_value)[:200]}"
@@ -267,6 +267,7 @@ def _no_json(hint: Any) -> str | None:
     return None if hint in _PLAIN else getattr(hint, "__name__", str(hint))
 
 
-def _type_name(schema: Mapping[str, Any]) -> str:
+def type_name(schema: Mapping[str, Any]) -> str:
+    """The type that a schema allows, in words."""
     found = schema.get("type", "any")
     return " or ".join(found) if isinstance(found, list) else str(found)

@@ -75,7 +75,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from launch.tools import available
+    from launch.tools import available, type_name
 
     [spec] = available([arguments.tool]).values()
     if arguments.json:
@@ -84,9 +84,7 @@ def _show(arguments: argparse.Namespace) -> int:
     needed = spec.parameters.get("required", [])
     print(f"{spec.name}: {spec.description}\n")
     for name, schema in spec.parameters["properties"].items():
-        kind = schema.get("type", "any")
-        kind = " or ".join(kind) if isinstance(kind, list) else kind
-        print(f"  {name} ({kind}{'' if name in needed else ', optional'}): {schema['description']}")
+        print(f"  {name} ({type_name(schema)}{'' if name in needed else ', optional'}): {schema['description']}")
     limits = spec.limits
     print(f"\nreturns: {spec.unit}")
     print(f"limits: {limits.seconds:g} s, {limits.megabytes:,} MB, a result of {limits.result_bytes:,} bytes")

@@ -31,6 +31,8 @@ Question: {question}
 {context}"""
 RETRY_TEMPERATURE = 0.7
 PARTS = ("answer", "wrong", "logic", "consistency", "tokens")
+MEASURED = (("accuracy", "semantic"), ("conflict_error", "conflict_error"))
+"""Numbers of a policy, and what `metrics.evaluate` calls them."""
 
 
 def resolve_with(
@@ -167,7 +169,7 @@ def answered(
     report = evaluate(instances, [Prediction.from_completion(t, i) for t, i in zip(texts, instances, strict=True)])
     parts = [kcr_reward(t, i, rules) for t, i in zip(texts, instances, strict=True)]
     numbers = {"reward": sum(p["total"] for p in parts) / len(parts)}
-    for name, key in (("accuracy", "semantic"), ("conflict_error", "conflict_error")):
+    for name, key in MEASURED:
         numbers |= {name: report[key].value, f"{name}_low": report[key].low, f"{name}_high": report[key].high}
     if "followed" in report:
         numbers["followed"] = report["followed"].value
@@ -175,12 +177,9 @@ def answered(
     drawn = generator.generate(prompts, 1, replace(greedy, temperature=temperature, seed=seed))
     sampled = [Prediction.from_completion(row[0].text, i) for row, i in zip(drawn, instances, strict=True)]
     again = evaluate(instances, sampled)
-    numbers |= {f"sampled_{name}": again[key].value for name, key in _SAMPLED}
+    numbers |= {f"sampled_{name}": again[key].value for name, key in MEASURED}
     samples = [
         {"prompt": prompt, "response": text, "right": p["answer"] > 0, "reward": p["total"], "verdict": p["verdict"]}
         for prompt, text, p in zip(prompts, texts, parts, strict=True)
     ]
     return numbers, samples
-
-
-_SAMPLED = (("accuracy", "semantic"), ("conflict_error", "conflict_error"))

@@ -6,17 +6,19 @@ diagnosed on the way (`instance.diagnose`): what is odd about them is counted, n
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from launch.errors import ConfigError, DataError
+from launch.jsonlines import rows
 from reasoning.conflict.balance import SHORTCUTS, balance, place, split_of
 from reasoning.conflict.completion import Mode, chat_prompt
 from reasoning.conflict.instance import Instance, diagnose
 from reasoning.conflict.lengthen import choose, lengthen, passages
-from reasoning.conflict.sources import conflictqa, ramdocs, rows
+from reasoning.conflict.sources import conflictqa, ramdocs
 from tasks.worlds.conflicts import ConflictsWorld
 
 Row = dict[str, Any]
@@ -103,15 +105,10 @@ def _read(options: DataOptions, seed: int, skipped: Counter[str]) -> Iterator[In
     else:
         for number, row in rows(options.path):
             try:
-                yield Instance.from_json(row["instance"] if isinstance(row.get("instance"), str) else _text(row))
+                told = row.get("instance")
+                yield Instance.from_json(told if isinstance(told, str) else json.dumps(row, ensure_ascii=False))
             except DataError as error:
                 raise DataError(f"{options.path}, line {number}: {error}") from error
-
-
-def _text(row: Row) -> str:
-    import json
-
-    return json.dumps(row, ensure_ascii=False)
 
 
 def _odd(instances: Iterable[Instance]) -> Counter[str]:

@@ -17,7 +17,6 @@ both or neither do are decided by the human facts, if `facts` is given, else lef
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,36 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from launch.errors import DataError
+from launch.jsonlines import rows
 from reasoning.conflict.instance import Context, Instance, build_instance
 from reasoning.conflict.text import answer_matches, contains, negates, normalise, words
 
 Count = Counter[str] | None
-
-
-def rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, row) of a JSON-lines file, plain or gzipped. Lines end on LF only: U+2028 is text.
-
-    Raises:
-        DataError: no such file, or a line that is no JSON object.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"no file {path}; give the path of a JSON-lines file")
-    with (
-        gzip.open(path, "rt", encoding="utf-8", newline="\n")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8", newline="\n") as lines
-    ):
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number}: not JSON ({error}); repair or delete the line") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, line {number}: {type(row).__name__} instead of an object")
-            yield number, row
 
 
 def items(path: str | Path) -> list[dict[str, Any]]:

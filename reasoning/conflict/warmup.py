@@ -62,48 +62,21 @@ class WarmupOptions:
 
 def from_scratch(world: ConflictsWorld, options: BaseOptions, seed: int) -> Path:
     """Folder of a small Llama that answers `world`'s questions, trained now or found in the cache."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from launch.rendering import Renderer
-    from launch.supervised import SupervisedObjective, encode_rows
-    from launch.trainer import fit
+    from launch.scratch import small_model
 
     fair = replace(world, cue=1 / world.contexts)
-    tokenizer = fair.tokenizer()
-    rows = fair.demonstrations(options.demonstrations, seed)
-    made_of = {key: value for key, value in asdict(options).items() if key != "cache"}
-    key = {"options": made_of, "rows": content_hash(rows), "vocabulary": tokenizer.get_vocab(), "seed": seed}
-    cache = RunFolder(Path(options.cache) / f"{world.name}-{content_hash(key)[:16]}")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return small_model(
+        world.name,
+        fair.tokenizer(),
+        fair.demonstrations(options.demonstrations, seed),
         hidden_size=options.hidden_size,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.hidden_size // 32,
-        num_key_value_heads=options.hidden_size // 32,
-        head_dim=32,
-        intermediate_size=options.hidden_size * 8 // 3,
-        max_position_embeddings=LENGTH,
-        initializer_range=options.initializer_range,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        tie_word_embeddings=False,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    result = fit(
-        model,
-        SupervisedObjective(tokenizer.pad_token_id),
-        encode_rows(rows, Renderer(tokenizer, LENGTH)),
-        options=options.train,
-        run=cache,
-        name="supervised",
+        layers=options.layers,
+        length=LENGTH,
+        train=options.train,
+        cache=options.cache,
         seed=seed,
-        tokenizer=tokenizer,
+        initializer_range=options.initializer_range,
     )
-    return result.folder
 
 
 def warmed_up(

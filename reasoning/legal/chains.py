@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from launch.errors import DataError
+from launch.runfolder import write_text
 from reasoning.legal.numerals import NUMERAL, number
 
 ARROW, OR, AND = " -> ", " OR ", " AND "
@@ -149,7 +150,7 @@ def write_chains(chains: Sequence[Chain], path: str | Path) -> None:
     lines: list[str] = []
     for before, chain in zip([None, *chains], chains, strict=False):
         lines += [""] * (before is not None and before.premise != chain.premise) + [chain.line]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(Path(path), "\n".join(lines) + "\n")
 
 
 # ---------------------------------------------------------------- graphs
@@ -247,5 +248,5 @@ def read_graph(nodes: str | Path, edges: str | Path) -> Graph:
 def write_graph(graph: Graph, nodes: str | Path, edges: str | Path) -> None:
     """Write the two files that `read_graph` reads back."""
     rows = [{"id": n.id, "name": n.name, "start": n.start, "type": n.type} for n in graph.nodes]
-    Path(nodes).write_text(json.dumps(rows, ensure_ascii=False, indent=4), encoding="utf-8")
-    Path(edges).write_text("\n".join("\t".join(map(str, edge)) for edge in graph.edges), encoding="utf-8")
+    write_text(Path(nodes), json.dumps(rows, ensure_ascii=False, indent=4))
+    write_text(Path(edges), "\n".join("\t".join(map(str, edge)) for edge in graph.edges))

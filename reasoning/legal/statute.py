@@ -14,7 +14,6 @@ prompt was not published, so this is a reconstruction from the shape of the chai
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from launch.errors import DataError
+from launch.jsonlines import rows
 from reasoning.legal.chains import BASE, Chain, month_range
 from reasoning.legal.numerals import NUMERAL, articles, number
 from reasoning.legal.phrases import premises_of, situation_of, split_conduct
@@ -64,18 +64,12 @@ def load_articles(path: str | Path) -> dict[str, str]:
     Raises:
         DataError: no such file, or a row without these fields.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"no file {path}; give the JSON lines of the Criminal Law's articles")
     found = {}
-    for row, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
-            continue
+    for row, raw in rows(path):
         try:
-            raw = json.loads(line)
             key = f"{raw['number']}-{raw['sub']}" if raw["sub"] else str(raw["number"])
             found[key] = str(raw["text"])
-        except (ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
             raise DataError(f"{path}, line {row}: not an object with number, sub and text ({error!r})") from error
     return found
 

@@ -74,11 +74,12 @@ def read_results(path: str | Path) -> list[Results]:
     if "preference" in first:
         return of_alpaca_eval(rows)
     if "games" in first:
-        return of_arena_hard(rows, _texts(path, "uid"), _prompts(path))
+        return of_arena_hard(rows, _texts(path, "uid"), _prompts(_questions(path)))
     if "g1_winner" in first:
-        return of_mt_bench_pairs(rows, _texts(path, "question_id"), _prompts(path))
+        return of_mt_bench_pairs(rows, _texts(path, "question_id"), _prompts(_questions(path)))
     if "turn" in first and "score" in first:
-        return of_mt_bench(rows, _texts(path, "question_id"), _prompts(path), _categories(path))
+        questions = _questions(path)
+        return of_mt_bench(rows, _texts(path, "question_id"), _prompts(questions), _categories(questions))
     if "num_correct" in first and "scores" in first:
         return [of_rewardbench(first)]
     raise DataError(
@@ -252,7 +253,11 @@ def _texts(path: Path, key: str) -> Texts:
 def _said(row: Row) -> str:
     if "messages" in row:
         return str(row["messages"][-1]["content"]["answer"])
-    turns = row["choices"][0]["turns"]
+    return _joined(row["choices"][0]["turns"])
+
+
+def _joined(turns: Sequence[Any]) -> str:
+    """Turns as one text; official files have them as text or as {"content"}."""
     return "\n\n".join(str(turn["content"] if isinstance(turn, Mapping) else turn) for turn in turns)
 
 
@@ -261,14 +266,13 @@ def _questions(path: Path) -> list[dict[str, Any]]:
     return read_rows(home / "question.jsonl") if home and (home / "question.jsonl").is_file() else []
 
 
-def _prompts(path: Path) -> dict[str, str]:
+def _prompts(questions: Sequence[Row]) -> dict[str, str]:
     found = {}
-    for row in _questions(path):
+    for row in questions:
         turns = row["turns"] if "turns" in row else [row.get("prompt", "")]
-        text = "\n\n".join(str(turn["content"] if isinstance(turn, Mapping) else turn) for turn in turns)
-        found[str(row.get("uid", row.get("question_id")))] = text
+        found[str(row.get("uid", row.get("question_id")))] = _joined(turns)
     return found
 
 
-def _categories(path: Path) -> dict[str, str]:
-    return {str(row["question_id"]): str(row["category"]) for row in _questions(path) if "question_id" in row}
+def _categories(questions: Sequence[Row]) -> dict[str, str]:
+    return {str(row["question_id"]): str(row["category"]) for row in questions if "question_id" in row}

@@ -25,6 +25,7 @@ from launch.contracts import Generator, Message, Prompt, Sampling, Scorer
 from launch.errors import ConfigError, DataError
 from launch.judge import Cache, JudgeClient, Question, plan
 from launch.serve import read_serving
+from tasks.benchmarks.files import Row, index_by, read_rows
 
 CHUNK = 16
 """Prompts per chunk: what a kill can cost."""
@@ -92,6 +93,23 @@ class Options:
     def file_name(self, name: str) -> str:
         """A model's or judge's name as part of a path."""
         return name.replace("/", "_")
+
+
+def answers_of(rows: Sequence[Row], key: str, model_key: str, what: str) -> tuple[dict[Any, Row], str]:
+    """(answers by question, the one model they are of). Raises DataError for none or several models."""
+    found = index_by(rows, key, what)
+    models = sorted({str(row.get(model_key)) for row in rows})
+    if len(models) != 1:
+        raise DataError(f"{what} are of {len(models)} models ({', '.join(models[:3])}); give one model's answers")
+    return found, models[0]
+
+
+def baseline_answers(options: Options, key: str, model_key: str) -> tuple[dict[Any, Row], str]:
+    """`answers_of` the file --baseline. Raises DataError if they are the tested model's own."""
+    found, baseline = answers_of(read_rows(options.need("baseline")), key, model_key, "baseline answers")
+    if baseline == options.name:
+        raise DataError(f"--baseline holds answers of {baseline}, the model itself; give another model's or --name")
+    return found, baseline
 
 
 def generate(options: Options, dialogues: Sequence[list[Message]], temperature: float, store: str) -> list[str]:

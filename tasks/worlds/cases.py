@@ -20,6 +20,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -169,23 +170,20 @@ class CasesWorld(TypedWorld):
         """The charges of a split, the same pairs of act and object in both languages."""
         if split not in ("train", "test"):
             raise DataError(f"the cases world has no split {split!r}: ask for 'train' or 'test'")
-        pairs = [(a, o) for a in range(len(self.words.acts)) for o in range(len(self.words.objects))]
-        held = set(sorted(pairs, key=_position)[: round(self.test_share * len(pairs))])
-        return [self._charge(*pair) for pair in pairs if (pair in held) == (split == "test")]
-
-    def _charge(self, act: int, thing: int) -> str:
-        return self.words.charge.format(act=self.words.acts[act], object=self.words.objects[thing])
+        pairs = _pairs(self.language)
+        held = set(sorted(pairs.values(), key=_position)[: round(self.test_share * len(pairs))])
+        return [charge for charge, pair in pairs.items() if (pair in held) == (split == "test")]
 
     def law(self, charge: str) -> Law:
         """The law of a charge. Raises DataError for one that this world does not know."""
-        for a, o in ((a, o) for a in range(len(self.words.acts)) for o in range(len(self.words.objects))):
-            if self._charge(a, o) == charge:
-                rng = random.Random(f"law-{a}-{o}")
-                steps = [rng.randint(1, 3) for _ in range(3)]
-                bounds = (0, _STEP * steps[0], _STEP * sum(steps[:2]), _STEP * sum(steps))
-                low = 10 * rng.randint(1, 5)
-                return Law(charge, bounds, (low, low + 10 * rng.randint(1, 4)))
-        raise DataError(f"no law for {charge!r} in the cases world; take a charge of `charges`")
+        pair = _pairs(self.language).get(charge)
+        if pair is None:
+            raise DataError(f"no law for {charge!r} in the cases world; take a charge of `charges`")
+        rng = random.Random(f"law-{pair[0]}-{pair[1]}")
+        steps = [rng.randint(1, 3) for _ in range(3)]
+        bounds = (0, _STEP * steps[0], _STEP * sum(steps[:2]), _STEP * sum(steps))
+        low = 10 * rng.randint(1, 5)
+        return Law(charge, bounds, (low, low + 10 * rng.randint(1, 4)))
 
     def chains(self, charge: str) -> list[tuple[str, str, str]]:
         """The law as chains (premise, situation, conclusion), one a tier, in the words of the prompts."""
@@ -326,12 +324,24 @@ def _at(low: int, high: int, place: str) -> int:
     return {"middle": (low + high) // 2, "least": low, "most": high}[place]
 
 
+@cache
 def _pattern(template: str) -> re.Pattern[str]:
     """The pattern that reads back what a template wrote: numbers, and words for the rest."""
     parts = re.split(r"\{(\w+)\}", template)
     numbers = {"sum", "low", "high", "months"}
     names = [rf"(?P<{n}>\d{{1,6}})" if n in numbers else rf"(?P<{n}>[^,，.。\n]+)" for n in parts[1::2]]
     return re.compile("".join(re.escape(text) + name for text, name in zip(parts[::2], [*names, ""], strict=True)))
+
+
+@cache
+def _pairs(language: str) -> dict[str, tuple[int, int]]:
+    """Act and object of each charge, by its name."""
+    words = LANGUAGES[language]
+    return {
+        words.charge.format(act=act, object=thing): (a, o)
+        for a, act in enumerate(words.acts)
+        for o, thing in enumerate(words.objects)
+    }
 
 
 def _position(pair: tuple[int, int]) -> bytes:

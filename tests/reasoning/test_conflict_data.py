@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from launch.errors import DataError
+from launch.jsonlines import rows
 from reasoning.conflict import Context, build_instance, diagnose, kcr_rewards
 from reasoning.conflict.balance import SHORTCUTS, balance, orders, place, probe, split_of
 from reasoning.conflict.lengthen import approximate_tokens, choose, lengthen, passages, shuffled
-from reasoning.conflict.sources import conflictqa, paired, ramdocs, rows, strategyqa
+from reasoning.conflict.sources import conflictqa, paired, ramdocs, strategyqa
 from reasoning.conflict.substitute import distractor, substitute, substituted
 from reasoning.conflict.text import normalise
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launch.errors import DataError
-from reasoning.conflict.sources import rows
+from launch.jsonlines import rows
 from reasoning.legal import check_opinion, consistency, legal_chains
 from reasoning.legal.chains import DEATH, LIFE
 from reasoning.legal.check import find_charge

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from launch.errors import DataError
-from reasoning.conflict.sources import rows
+from launch.jsonlines import rows
 from reasoning.legal import text_scores
 from reasoning.legal.amounts import amount_tier, amounts
 from reasoning.legal.chains import DEATH, LIFE

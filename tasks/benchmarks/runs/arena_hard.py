@@ -15,7 +15,7 @@ from launch.errors import DataError
 from launch.judge import JudgeClient, Judged, Question, Reply, add_metrics
 from tasks.benchmarks import arena_hard, official
 from tasks.benchmarks.files import Row, index_by, read_rows, rows_sha256, write_rows
-from tasks.benchmarks.sources import UNKNOWN, Options, dry, generate, open_judge, user
+from tasks.benchmarks.sources import UNKNOWN, Options, answers_of, baseline_answers, dry, generate, open_judge, user
 
 TOKENS = {"v0.1": 4096, "v2.0": 16000}
 """How long a judge's reply may be."""
@@ -29,9 +29,7 @@ def run(options: Options) -> dict[str, Any]:
     read = official.arena_prompts_v01 if old else official.arena_prompts
     prompts = read(options.need("prompts"), options.other_prompts)
     questions = index_by(read_rows(options.need("questions"))[: options.limit], "uid", "questions")
-    theirs, baseline = _answers_of(read_rows(options.need("baseline")), "baseline answers")
-    if baseline == options.name:
-        raise DataError(f"--baseline holds answers of {baseline}, the model itself; give another model's or --name")
+    theirs, baseline = baseline_answers(options, "uid", "model")
     mine = _answers(options, questions)
     if lacking := [uid for uid in questions if uid not in mine or uid not in theirs]:
         raise DataError(
@@ -93,7 +91,7 @@ def _write(
 
 def _answers(options: Options, questions: Mapping[str, Row]) -> Mapping[str, Row]:
     if options.is_answers:
-        return _answers_of(read_rows(options.model), "model answers")[0]
+        return answers_of(read_rows(options.model), "uid", "model", "model answers")[0]
     if options.dry_run:
         texts = [UNKNOWN] * len(questions)
     else:
@@ -109,15 +107,6 @@ def _answers(options: Options, questions: Mapping[str, Row]) -> Mapping[str, Row
         for (uid, question), text in zip(questions.items(), texts, strict=True)
     ]
     return {row["uid"]: row for row in rows}
-
-
-def _answers_of(rows: Sequence[Row], what: str) -> tuple[dict[str, Row], str]:
-    """(answers by question, the one model they are of)."""
-    found = index_by(rows, "uid", what)
-    models = sorted({str(row.get("model")) for row in rows})
-    if len(models) != 1:
-        raise DataError(f"{what} are of {len(models)} models ({', '.join(models[:3])}); give one model's answers")
-    return found, models[0]
 
 
 def _text(row: Row) -> str:

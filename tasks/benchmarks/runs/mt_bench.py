@@ -16,7 +16,7 @@ from launch.errors import DataError
 from launch.judge import Question, Reply
 from tasks.benchmarks import mt_bench, official
 from tasks.benchmarks.files import Row, index_by, read_rows, rows_sha256, write_rows
-from tasks.benchmarks.sources import UNKNOWN, Options, dry, generate, open_judge, user
+from tasks.benchmarks.sources import UNKNOWN, Options, answers_of, baseline_answers, dry, generate, open_judge, user
 
 TOKENS = 2048
 """How long a judge's reply may be."""
@@ -59,9 +59,7 @@ def run(options: Options) -> dict[str, Any]:
     known = {key: row["choices"][0]["turns"] for key, row in references.items()}
     answers = {options.name: _answers(options, questions)}
     if options.baseline is not None:
-        theirs, baseline = _answers_of(read_rows(options.baseline), "baseline answers")
-        if baseline == options.name:
-            raise DataError(f"--baseline holds answers of {baseline}, the model itself; give another model's or --name")
+        theirs, baseline = baseline_answers(options, "question_id", "model_id")
         answers[baseline] = theirs
     for model, some in answers.items():
         _check(some, questions, model)
@@ -165,15 +163,6 @@ def _write(options: Options, job: Job, name: str, rows: list[dict[str, Any]], mo
 # ---------------------------------------------------------------- answers
 
 
-def _answers_of(rows: Sequence[Row], what: str) -> tuple[dict[Any, Row], str]:
-    """(answers by question, the one model they are of)."""
-    found = index_by(rows, "question_id", what)
-    models = sorted({str(row.get("model_id")) for row in rows})
-    if len(models) != 1:
-        raise DataError(f"{what} are of {len(models)} models ({', '.join(models[:3])}); give one model's answers")
-    return found, models[0]
-
-
 def _check(answers: Mapping[Any, Row], questions: Mapping[Any, Row], model: str) -> None:
     """Raise DataError unless every question has two answers of text."""
     for key in questions:
@@ -186,7 +175,7 @@ def _check(answers: Mapping[Any, Row], questions: Mapping[Any, Row], model: str)
 
 def _answers(options: Options, questions: Mapping[Any, Row]) -> Mapping[Any, Row]:
     if options.is_answers:
-        return _answers_of(read_rows(options.model), "model answers")[0]
+        return answers_of(read_rows(options.model), "question_id", "model_id", "model answers")[0]
     if options.dry_run:
         return {key: {"choices": [{"index": 0, "turns": [UNKNOWN, UNKNOWN]}]} for key in questions}
     turns: dict[Any, list[str]] = {key: [] for key in questions}
