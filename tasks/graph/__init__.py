@@ -1,0 +1,1 @@
+"""Graph methods that language models call as tools or read as encoders."""
