@@ -1,11 +1,12 @@
 """Extraction, local graphs and chains: what is planted is found, nothing longer than asked, nothing in circles."""
 
+import math
 import time
 
 import pytest
 
 from launch.errors import ConfigError
-from reasoning.conflict import extract_paths
+from reasoning.conflict import bm25, extract_paths
 from reasoning.conflict.bm25 import scores, top
 from reasoning.conflict.extract import CooccurrenceExtractor, RuleExtractor, make_extractor
 from reasoning.conflict.graph import Names, build, chains
@@ -115,6 +116,25 @@ def test_bm25_by_hand():
     assert scores("blue fish", ["blue boat", "red house"]) == pytest.approx([0.6931472, 0.0])
     assert top("blue fish", ["red house", "blue boat"], 5) == [1]
     assert scores("blue", []) == []
+    assert scores("the of", ["the blue boat"]) == scores("blue", ["the", "..."])[:1] == [0.0]
+
+
+def test_bm25_is_its_formula_and_says_nothing(capfd):
+    """Against loops over the formula of the module's header, on passages of uneven length."""
+    case = planted(4, 30, 5, shared=True)
+    passages = [*case.text.split(". "), "", "boat boat market boat"]
+    bags = [bm25.content(p) for p in passages]
+    mean = sum(map(len, bags)) / len(bags)
+    expected = []
+    for bag in bags:
+        total = 0.0
+        for word in set(bm25.content(case.question + " a boat")):
+            n, tf = sum(word in other for other in bags), bag.count(word)
+            idf = math.log(1 + (len(bags) - n + 0.5) / (n + 0.5))
+            total += idf * tf * 2.5 / (tf + 1.5 * (0.25 + 0.75 * len(bag) / mean))
+        expected.append(total)
+    assert scores(case.question + " a boat", passages) == pytest.approx(expected)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_a_chain_the_nearest_sentences_come_in_their_order():
