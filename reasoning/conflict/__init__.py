@@ -8,7 +8,7 @@ model wrote, `resolver` decides without a model, `sources`, `substitute`, `lengt
 """
 
 from reasoning.conflict.instance import Context, Instance, Path, PathSet, Triple, build_instance, diagnose
-from reasoning.conflict.paths import extract_paths
+from reasoning.conflict.paths import extract_paths, with_paths
 from reasoning.conflict.resolver import conflict_paths, resolve
 from reasoning.conflict.reward import Rules, kcr_reward, kcr_rewards
 
@@ -26,4 +26,5 @@ __all__ = [
     "kcr_reward",
     "kcr_rewards",
     "resolve",
+    "with_paths",
 ]

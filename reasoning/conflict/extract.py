@@ -1,14 +1,17 @@
 """Names and links of a passage, behind one interface; the default needs no model, no hub and no other library.
 
-An extractor is any object with ``mentions(text, known)`` and ``triples(text, mentions)``. Three ways to get one:
+An extractor is any object with ``mentions(text, known)`` and ``triples(text, mentions)``. How to get one:
 
     make_extractor("rules")              the default: capitalised names, dates, numbers; a few OpenIE-like patterns
                                          ("the R of X is Y", "X's R is Y"); else co-occurrence inside a sentence
     make_extractor("cooccurrence")       without the patterns
-    make_extractor("ner:FOLDER")         names from a Hugging Face token-classification model, links as above
+    make_extractor("ner:FOLDER")         names from a token-classification model, links as above (`extract_models`)
+    make_extractor("re:FOLDER")          names as above, links from a sequence-to-sequence relation model beside those
+    make_extractor("ner:FOLDER re:FOLDER")
     make_extractor("package.module:Name")  your own class, made without arguments
 
-Left out: coreference (a pronoun links nothing) and dependency parsing, as no parser's model comes as a plain package.
+Left out: coreference (a pronoun links nothing), and dependency parsing: no maker of a parser puts its model on a
+package registry, and copies that others put there are not used.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from launch.errors import ConfigError
 from reasoning.conflict.instance import Triple
@@ -215,37 +218,6 @@ def _follows(tokens: list[re.Match[str]], i: int) -> bool:
     return i < len(tokens) and _capital(tokens[i])
 
 
-class ModelExtractor(RuleExtractor):
-    """Names from a Hugging Face token-classification model, beside `known`; links as `RuleExtractor` makes them.
-
-    Args:
-        model: folder or hub name of a model and its fast tokenizer.
-
-    Raises:
-        ConfigError: there is no such model, or it classifies no tokens.
-    """
-
-    def __init__(self, model: str) -> None:
-        from transformers import pipeline
-
-        try:
-            self._pipeline: Any = pipeline("token-classification", model=model, aggregation_strategy="simple")
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise ConfigError(f"extractor ner:{model} cannot be loaded ({reason}); give a local folder") from error
-
-    def mentions(self, text: str, known: Iterable[str] = ()) -> list[Mention]:
-        spans = sentences(text)
-        given = [m for m in super().mentions(text, known) if m.name.casefold() in {k.casefold() for k in known}]
-        found = [
-            Mention(text[s.start + e["start"] : s.start + e["end"]], s.start + e["start"], s.start + e["end"], i)
-            for i, s in enumerate(spans)
-            for e in self._pipeline(text[s.start : s.end])
-        ]
-        free = [m for m in found if not any(m.start < g.end and g.start < m.end for g in given)]
-        return sorted((*given, *free), key=lambda m: m.start)
-
-
 DEFAULT = RuleExtractor()
 
 
@@ -255,8 +227,11 @@ def make_extractor(name: str) -> Extractor:
         return DEFAULT
     if name == "cooccurrence":
         return CooccurrenceExtractor()
-    if name.startswith("ner:"):
-        return ModelExtractor(name.removeprefix("ner:"))
+    if name.startswith(("ner:", "re:")):
+        from reasoning.conflict.extract_models import ModelExtractor
+
+        names, _, relations = f" {name}".partition(" re:")
+        return ModelExtractor(names.strip().removeprefix("ner:"), relations.strip())
     if ":" in name:
         from importlib import import_module
 
@@ -265,4 +240,6 @@ def make_extractor(name: str) -> Extractor:
             return getattr(import_module(module), attribute)()
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"extractor {name!r} cannot be imported ({error}); write package.module:Class") from error
-    raise ConfigError(f"unknown extractor {name!r}; one of rules, cooccurrence, ner:FOLDER, package.module:Class")
+    raise ConfigError(
+        f"unknown extractor {name!r}; one of rules, cooccurrence, ner:FOLDER, re:FOLDER, package.module:Class"
+    )

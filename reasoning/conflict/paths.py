@@ -12,12 +12,13 @@ and answer, in the passage's order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reasoning.conflict import bm25, graph
 from reasoning.conflict.extract import DEFAULT, Extractor
-from reasoning.conflict.instance import Path, PathSet, Triple
+from reasoning.conflict.instance import Context, Instance, Path, PathSet, Triple
 from reasoning.conflict.text import answer_matches, content_stems, coverage, normalise, sentences, token_f1, truth_value
 
 if TYPE_CHECKING:
@@ -98,6 +99,20 @@ def extract_paths(
     if paths:
         return PathSet("graph", paths, confidence(paths[0].triples))
     return fallback(question, answer, local.sentences, fallback_sentences, extractor)
+
+
+def with_paths(instance: Instance, extractor: Extractor = DEFAULT, **options: Any) -> Instance:
+    """The instance with every context's paths stored, so that its prompt and its rewards use those of `extractor`.
+
+    Args:
+        **options: of `extract_paths`.
+    """
+
+    def stored(c: Context) -> Context:
+        paths = extract_paths(instance.question, c.text, c.answer, extractor=extractor, **options)
+        return replace(c, paths=paths)
+
+    return replace(instance, contexts=tuple(map(stored, instance.contexts)))
 
 
 def best_paths(question: str, local: Local, names: Sequence[str], max_hops: int, max_paths: int) -> tuple[Path, ...]:
