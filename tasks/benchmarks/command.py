@@ -24,6 +24,7 @@ _PATHS = {
     "references": "reference answers (mt_bench)",
     "difficulty": "instruction_difficulty.csv (alpaca_eval, for length control without regularisation)",
     "gamed": "the official df_gamed.csv (alpaca_eval, for length control)",
+    "tokenizer": "a model whose tokenizer measures length for --style; default the official one, tiktoken's gpt-4o",
 }
 
 
@@ -46,6 +47,9 @@ def add_parser(commands: Any) -> None:
         "--other-prompts", action="store_true", help="accept judge prompts that are not the official ones"
     )
     parser.add_argument("--rules", choices=("v2.0", "v0.1"), default="v2.0", help="whose rules (arena_hard)")
+    parser.add_argument(
+        "--style", nargs="+", default=(), choices=("length", "markdown"), help="also score at equal style (arena_hard)"
+    )
     parser.add_argument("--ratings", action="store_true", help="rate each answer, name no best one (rewardbench)")
     parser.add_argument("--plain", action="store_true", help="the model continues text, it takes no chat")
     parser.add_argument(
@@ -74,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tasks.benchmarks.sources import Options
 
     given = {field.name: getattr(arguments, field.name) for field in fields(Options) if field.name != "name"}
-    given["prices"] = tuple(arguments.prices)
+    given |= {"prices": tuple(arguments.prices), "style": tuple(arguments.style)}
     name = arguments.called or arguments.model_name or _name_of(arguments.model)
     result = run_benchmark(Options(**given, name=name))
     if arguments.json:

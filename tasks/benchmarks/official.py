@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -197,10 +197,34 @@ def check(raw: bytes, official: str, what: str, others: bool) -> str:
     digest = hashlib.sha256(raw).hexdigest()
     if digest != official and not others:
         raise ConfigError(
-            f"{what} is not the official prompt (sha256 {digest[:12]}…, official {official[:12] or 'unknown'}…); "
+            f"{what} is not the official prompt (its sha256 is {digest}, wanted {official or 'of one known'}); "
             "take the official file, or pass --other-prompts and don't compare the numbers"
         )
     return digest
+
+
+def token_counter(tokenizer: str | Path | None = None) -> Callable[[str], int]:
+    """How Arena-Hard counts the tokens of an answer: by tiktoken's gpt-4o, or by the tokenizer of a model's folder.
+
+    Raises:
+        ConfigError: tiktoken is not installed, or has not its file at hand and can't fetch it.
+    """
+    if tokenizer is not None:
+        from launch.models import load_tokenizer
+
+        own = load_tokenizer(tokenizer)
+        return lambda text: len(own(text, add_special_tokens=False)["input_ids"])
+    try:
+        import tiktoken
+
+        encoding = tiktoken.encoding_for_model("gpt-4o")
+    except (ImportError, OSError) as error:
+        raise ConfigError(
+            f"tiktoken's gpt-4o, by which Arena-Hard counts tokens, is not at hand ({type(error).__name__}); set "
+            "TIKTOKEN_CACHE_DIR to a folder that holds it, or count by another model's: --tokenizer FOLDER",
+            field="tokenizer",
+        ) from error
+    return lambda text: len(encoding.encode(text, disallowed_special=()))
 
 
 def constants(path: Path) -> dict[str, Any]:

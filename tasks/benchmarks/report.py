@@ -117,9 +117,10 @@ def _difference(results: Results, chosen: Results) -> list[Any]:
 def official_scores(row: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
     """{name: (score, low, high)} of a row of scores.json, as its benchmark prints them."""
     if "boards" in row:
+        styled = {f"{name}, at equal style": board for name, board in row.get("at_equal_style", {}).items()}
         return {
             category: _three(line, "score", "low", "high")
-            for category, board in row["boards"].items()
+            for category, board in {**row["boards"], **styled}.items()
             for line in board
             if line["model"] == row["model"]
         }

@@ -55,6 +55,8 @@ class Options:
     gamed: Path | None = None
     other_prompts: bool = False
     rules: str = "v2.0"
+    style: tuple[str, ...] = ()
+    tokenizer: Path | None = None
     ratings: bool = False
     plain: bool = False
     against: str | None = None
@@ -146,6 +148,10 @@ def open_generator(options: Options) -> Iterator[tuple[Generator, bool, Any]]:
         with ServerGenerator(
             options.model, options.model_name, api_key_env=options.api_key_env, concurrency=options.concurrency
         ) as server:
+            if options.plain and not server.is_vllm:
+                raise ConfigError(
+                    f"--plain: {options.model} is no vLLM server and is asked in chat; leave --plain out", field="plain"
+                )
             yield server, not options.plain, server.model
     elif Path(options.model).is_dir():
         from launch.generate import HFGenerator

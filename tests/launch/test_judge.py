@@ -40,6 +40,7 @@ class JudgeServer(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.paid: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.keys: set[str | None] = set()
         self.under_way = self.most_under_way = 0
         self.done = threading.Event()
 
@@ -65,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             attempt = server.asked[text]
             server.asked[text] += 1
+            server.keys.add(self.headers["Authorization"])
             server.under_way += 1
             server.most_under_way = max(server.most_under_way, server.under_way)
         failure = server.fails(text, attempt)
@@ -166,7 +168,7 @@ def test_two_thousand_calls_killed_twice_are_paid_once_each(tmp_path):
         assert told["metrics"]["judge/calls"] == count - len(safe)
         assert sum(server.paid.values()) <= count + 2 * 64
         assert max(server.paid.values()) <= 2
-        assert set(server.failed) == set(FAILURES)
+        assert server.failed == dict.fromkeys(FAILURES, count // 10 // len(FAILURES))  # 40 of each kind
         assert server.most_under_way <= 64 + 64  # and those a killed run left behind
 
 

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from launch.judge import Question, Reply
-from launch.runfolder import write_text
 from tasks.benchmarks import alpaca_eval, official
 from tasks.benchmarks.files import Row, need, read_rows, rows_sha256, write_rows
+from tasks.benchmarks.runs.alpaca_official import TOP, write_official
 from tasks.benchmarks.sources import UNKNOWN, Options, dry, generate, open_judge, open_scorer, user
 
-TOP = 5
-"""Likeliest tokens that the judge returns; a name that is not among them counts as impossible."""
 Verdict = tuple[float, Reply | None]
 """(preference, the reply it was read from)."""
 
@@ -44,8 +42,9 @@ def run(options: Options) -> dict[str, Any]:
         rows.append(alpaca_eval.annotation_row(pair, judge, value, raw) | spent)
     folder = options.out / "results" / options.file_name(options.name)
     write_rows(folder / options.file_name(judge) / "annotations.json", rows)
+    write_rows(options.out / "official" / "reference_outputs.json", reference)
     if options.asks:
-        _official_configs(options, judge)
+        write_official(options, judge)
     return {
         **_score(options, rows),
         **metrics,
@@ -64,12 +63,20 @@ def _outputs(options: Options, reference: Sequence[Row]) -> list[dict[str, Any]]
     if options.is_answers:
         outputs = read_rows(options.model)
         wanted = {row["instruction"] for row in reference}
-        return [row for row in outputs if row.get("instruction") in wanted] if options.limit else outputs
+        outputs = [row for row in outputs if row.get("instruction") in wanted] if options.limit else outputs
+    else:
+        outputs = _generated(options, reference)
+    if not options.dry_run:
+        write_rows(options.out / "results" / options.file_name(options.name) / "model_outputs.json", outputs)
+    return outputs
+
+
+def _generated(options: Options, reference: Sequence[Row]) -> list[dict[str, Any]]:
     if options.dry_run:
         answers = [UNKNOWN] * len(reference)
     else:
         answers = generate(options, [user(row["instruction"]) for row in reference], options.temperature, "turn1")
-    outputs = [
+    return [
         {
             "dataset": row.get("dataset", ""),
             "instruction": row["instruction"],
@@ -78,9 +85,6 @@ def _outputs(options: Options, reference: Sequence[Row]) -> list[dict[str, Any]]
         }
         for row, answer in zip(reference, answers, strict=True)
     ]
-    if not options.dry_run:
-        write_rows(options.out / "results" / options.file_name(options.name) / "model_outputs.json", outputs)
-    return outputs
 
 
 # ---------------------------------------------------------------- judging
@@ -134,37 +138,3 @@ def _score(options: Options, rows: Sequence[Row]) -> dict[str, Any]:
         difficulty = {int(row["index"]): float(row["instruction_difficulty"]) for row in table}
     result = alpaca_eval.length_controlled(rows, difficulty, "full" if gamed else "noreg", gamed)
     return {key: value for key, value in result.items() if key != "glm_preference"}
-
-
-# ---------------------------------------------------------------- for the official package
-
-
-def _official_configs(options: Options, judge: str) -> None:
-    """What the official package needs to call our judge: a client config, and an annotator like the official one.
-
-    The template is named by its whole path: a relative one is looked for beside the annotator, and the package takes
-    the name itself for the prompt if it is not there.
-    """
-    import yaml
-
-    folder = options.out / "official"
-    url = str(options.judge).rstrip("/").removesuffix("/v1") + "/v1"
-    client: dict[str, Any] = {"client_class": "openai.OpenAI", "base_url": url}
-    if options.api_key_env is None:  # else the package's client takes OPENAI_API_KEY from the environment
-        client["api_key"] = "none"
-    write_text(folder / "openai_configs.yaml", yaml.safe_dump({"default": [client]}, sort_keys=False))
-    sampling = {"model_name": judge, "max_tokens": 1, "temperature": 1, "logprobs": True, "top_logprobs": TOP}
-    # Said, because the package guesses both from the name, and knows no other judges' prices.
-    sampling |= {"requires_chatml": True, "price_per_token": options.prices[0] / 1e6}
-    parser = {"numerator_token": "m", "denominator_tokens": ["m", "M"], "is_binarize": False}
-    annotator = {
-        "prompt_template": str(official.alpaca_template_path(options.prompts).resolve()),
-        "fn_completions": "openai_completions",
-        "completions_kwargs": sampling,
-        "fn_completion_parser": "logprob_parser",
-        "completion_parser_kwargs": parser,
-        "completion_key": "completions_all",
-        "batch_size": 1,
-    }
-    text = yaml.safe_dump({f"weighted_{options.file_name(judge)}": annotator}, sort_keys=False)
-    write_text(folder / "annotator" / "configs.yaml", text)

@@ -42,6 +42,9 @@ def run(options: Options) -> dict[str, Any]:
     ]
     if options.dry_run:
         return dry(options, asked, 0 if options.is_answers else len(questions))
+    answers: Mapping[str, Mapping[str, Row]] = {options.name: mine, baseline: theirs}
+    if options.style:
+        answers = _with_metadata(options, answers)
     with open_judge(options) as client:
         judge = client.model
         games, metrics = _ask_twice(client, asked, prompts.go_on) if old else _ask(client, asked)
@@ -50,9 +53,12 @@ def run(options: Options) -> dict[str, Any]:
         about: dict[str, Any] = {"question_id": uid} if old else {"uid": uid, "category": question["category"]}
         about |= {"judge": judge, "model": options.name} | ({} if old else {"baseline": baseline})
         rows.append({**about, "games": games[2 * number : 2 * number + 2]})
-    _write(options, questions, {options.name: mine, baseline: theirs}, judge, rows)
+    _write(options, questions, answers, judge, rows)
+    more = {"style": options.style, "answers": {model: list(some.values()) for model, some in answers.items()}}
+    styled = {"at_equal_style": _boards(options, rows, baseline, **more)} if options.style else {}
     return {
         "boards": _boards(options, rows, baseline),
+        **styled,
         **metrics,
         "provenance": {
             "judge": judge,
@@ -62,12 +68,26 @@ def run(options: Options) -> dict[str, Any]:
     }
 
 
-def _boards(options: Options, rows: Sequence[Row], baseline: str) -> dict[str, Any]:
-    seed = options.seed + 42
+def _boards(options: Options, rows: Sequence[Row], baseline: str, **style: Any) -> dict[str, Any]:
+    """A table for each category."""
+    more: dict[str, Any] = {"seed": options.seed + 42, **style}
     if options.rules == "v0.1":
-        return {"arena-hard-v0.1": arena_hard.score(rows, "v0.1", None, baseline, seed=seed)}
+        return {"arena-hard-v0.1": arena_hard.score(rows, "v0.1", None, baseline, **more)}
     categories = sorted({str(row["category"]) for row in rows})
-    return {category: arena_hard.score(rows, "v2.0", category, baseline, seed=seed) for category in categories}
+    return {category: arena_hard.score(rows, "v2.0", category, baseline, **more) for category in categories}
+
+
+def _with_metadata(options: Options, answers: Mapping[str, Mapping[str, Row]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Answers with the official ``metadata``. Counted anew for all unless all have it, since one tokenizer must have
+    measured them all."""
+    rows = [row for some in answers.values() for row in some.values()]
+    if all("metadata" in row or "conv_metadata" in row for row in rows):
+        return {model: {uid: dict(row) for uid, row in some.items()} for model, some in answers.items()}
+    count = official.token_counter(options.tokenizer)
+    return {
+        model: {uid: {**row, "metadata": arena_hard.metadata(_text(row), count)} for uid, row in some.items()}
+        for model, some in answers.items()
+    }
 
 
 def _write(

@@ -35,7 +35,17 @@ def write(options: Options, result: dict[str, Any]) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": {
             name: getattr(options, name)
-            for name in ("max_tokens", "temperature", "seed", "limit", "rules", "ratings", "plain", "other_prompts")
+            for name in (
+                "max_tokens",
+                "temperature",
+                "seed",
+                "limit",
+                "rules",
+                "style",
+                "ratings",
+                "plain",
+                "other_prompts",
+            )
         },
         "environment": made,
     }

@@ -6,10 +6,12 @@ import csv
 import json
 import logging
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-import alpaca_eval
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,43 +117,70 @@ def test_the_judge_is_asked_what_the_package_asks(pairs):
     assert [ours.judge_messages(template, pair) for pair in pairs] == same
 
 
-def test_the_package_asks_our_judge_by_the_configs_we_write(tmp_path, capsys):
-    """The whole of the official evaluation through the official client, against the judge that our run asked."""
-    instructions = [f"Say {i}." for i in range(12)]
+INSTRUCTIONS = [f"Say {i}." for i in range(12)]
 
-    def outputs(model: str, text: str) -> Path:
-        rows = [
-            {"dataset": "d", "instruction": asked, "output": f"{text} {i if i else ''}", "generator": model}
-            for i, asked in enumerate(instructions)
-        ]
-        return write_rows(tmp_path / f"{model}.json", rows)
 
-    reference, mine = outputs("ref", "yes"), outputs("mine", "no")
-    out = tmp_path / "out"
+def outputs(folder: Path, model: str, text: str) -> Path:
+    rows = [
+        {"dataset": "d", "instruction": asked, "output": f"{text} {i if i else ''}", "generator": model}
+        for i, asked in enumerate(INSTRUCTIONS)
+    ]
+    return write_rows(folder / f"{model}.json", rows)
+
+
+def official_script(file: Path, key: str | None = None) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Run a script that `arbiter eval` wrote, from another folder: the leaderboard's row and the annotations."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment |= {} if key is None else {"MY_KEY": key}
+    done = subprocess.run(["sh", file], cwd=file.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    [board] = file.with_suffix("").glob("**/leaderboard.csv")
+    [rows] = file.with_suffix("").glob("**/annotations.json")
+    [row] = read_rows(board)
+    return {name: float(row[name]) for name in ("win_rate", "standard_error", "n_total")}, read_rows(rows)
+
+
+def test_the_official_command_we_write_asks_our_judge_and_gives_our_numbers(tmp_path, capsys, monkeypatch):
+    """Answers from a file, a judge behind a key. The very same questions are asked, once more each."""
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    out = tmp_path / "the out"  # a path that a shell would split
     with judge(content=prefers_m) as server:
-        words = ["alpaca_eval", "--model", mine, "--baseline", reference, "--out", out, "--judge", server.url]
-        assert arbiter_eval(*words, "--judge-model", "j", "--json") == 0
+        words = ["alpaca_eval", "--model", outputs(tmp_path, "mine", "no"), "--out", out, "--judge", server.url]
+        words += ["--baseline", outputs(tmp_path, "ref", "yes"), "--judge-model", "j", "--api-key-env", "MY_KEY"]
+        assert arbiter_eval(*words, "--json") == 0
         told = json.loads(capsys.readouterr().out)
         assert sum(server.asked.values()) == 12
-        leaderboard, rows = alpaca_eval.evaluate(
-            model_outputs=str(mine),
-            reference_outputs=str(reference),
-            annotators_config=str((out / "official/annotator").resolve()),
-            fn_metric="get_winrate",
-            sort_by="win_rate",
-            output_path=None,
-            precomputed_leaderboard=None,
-            is_return_instead_of_print=True,
-            annotation_kwargs={"client_config_path": str(out / "official/openai_configs.yaml")},
-        )
-        assert set(server.asked.values()) == {2}  # the very same questions, once more each
-    assert leaderboard.loc["mine", "win_rate"] == pytest.approx(told["win_rate"])
-    assert leaderboard.loc["mine", "standard_error"] == pytest.approx(told["standard_error"])
+        board, rows = official_script(out / "official/evaluate.sh", "sk-mine")
+        assert set(server.asked.values()) == {2}
+        assert server.keys == {"Bearer sk-mine"}
+    assert not any("sk-mine" in file.read_text() for file in out.rglob("*") if file.is_file())
+    assert not (out / "official/evaluate_from_model.sh").exists()
+    assert board == pytest.approx({name: told[name] for name in board})
     theirs = {row["instruction"]: row["preference"] for row in rows}
     saved = read_rows(out / "results/mine/j/annotations.json")
     assert {row["instruction"]: row["preference"] for row in saved} == pytest.approx(theirs)
     fields = {"instruction", "output_1", "generator_1", "dataset", "output_2", "generator_2", "annotator", "preference"}
     assert fields | {"price_per_example", "time_per_example", "raw_completion"} <= set(saved[0])
+
+
+def test_the_official_command_lets_our_server_answer_what_it_answered_us(tmp_path, capsys):
+    """One server is model and judge; of twelve questions five are asked."""
+
+    def content(text: str) -> object:
+        return prefers_m(text) if "leaderboard" in text else f" sure, {text} "
+
+    with judge(content=content) as server:
+        words = ["alpaca_eval", "--model", server.url, "--model-name", "m", "--name", "mine", "--limit", 5]
+        words += ["--baseline", outputs(tmp_path, "ref", "yes"), "--out", tmp_path / "out", "--judge", server.url]
+        assert arbiter_eval(*words, "--judge-model", "j", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        board, rows = official_script(tmp_path / "out/official/evaluate_from_model.sh")
+        assert len(server.asked) == 10 and set(server.asked.values()) == {2}
+    assert board == pytest.approx({name: told[name] for name in board})
+    ours = read_rows(tmp_path / "out/results/mine/model_outputs.json")
+    assert {row["instruction"]: row["output_2"] for row in rows} == {row["instruction"]: row["output"] for row in ours}
+    assert ours[0]["output"] == " sure, Say 0. "
 
 
 @pytest.fixture
