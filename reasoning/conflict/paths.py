@@ -38,6 +38,8 @@ class Local(NamedTuple):
     targets: list[str]
     """Nodes that match the answer."""
     sentences: list[str]
+    names: graph.Names
+    """From names as written to nodes."""
 
 
 def question_entities(question: str, extractor: Extractor = DEFAULT) -> list[str]:
@@ -67,7 +69,7 @@ def local_graph(
             new = [normalise(m.name) for m in extractor.mentions(answer)]
             targets = [n for n in dict.fromkeys(new) if n in built]
         targets = [t for t in targets if t not in sources]
-    return Local(built, sources, targets, [context[s.start : s.end] for s in sentences(context)])
+    return Local(built, sources, targets, [context[s.start : s.end] for s in sentences(context)], names)
 
 
 def extract_paths(

@@ -7,7 +7,6 @@ import pytest
 from launch.errors import DataError
 from reasoning.conflict import conflict_paths, kcr_reward, resolve
 from reasoning.conflict.baselines import BASELINES, compare, structural
-from reasoning.conflict.picture import draw, segments
 from reasoning.conflict.synthetic import FAULTS, conflict
 
 HOLDS = "The mentor of Ann is Bob. Bob lives in Oslo."
@@ -113,14 +112,3 @@ def test_baselines_are_blind_to_what_structure_sees():
     share = sum(c.contexts[0].true for c in cases) / len(cases)
     assert report["first"]["followed"].value == report["majority"]["followed"].value == pytest.approx(share)
     assert report["first"]["conflict_error"].value == pytest.approx(1 - share)
-
-
-def test_the_picture_shows_the_chain_and_the_broken_link(tmp_path):
-    got = resolve(QUESTION, [HOLDS, GAP, CLASH], ["Oslo", "Rome", "Rome"])
-    whole, gap, clash = (segments(view) for view in got["paths"])
-    assert whole == [("Ann", "mentor", "Bob", True), ("Bob", "lives in", "Oslo", True)]
-    assert gap == [("cleo", "no link", "rome", False)]
-    assert clash[0] == ("Ann", "mentor", "Cleo", False) and clash[2] == ("Ann", "mentor", "Ivan", False)
-    text = draw(got, tmp_path / "picture.svg").read_text()
-    assert text.startswith("<?xml") and text.count("<path") > 10
-    assert draw(resolve(QUESTION, []), tmp_path / "empty.svg").is_file()
