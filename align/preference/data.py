@@ -11,8 +11,8 @@ with "annotators" beside "winners" and "tie_annotators" beside "ties" where the 
 same prompt become one group, so a prompt with many pairs is encoded once, and the split into training and test is
 by prompt: no prompt is ever on both sides. Over-long texts are not touched here; the renderer counts and cuts them.
 
-Nothing here grows with the data but 90 bytes a row while rows are grouped: rows are read one by one, and groups lie on
-disk (`stored`).
+Memory does not grow with the data: rows are read one by one, grouped on disk (`grouping.Spool`), and groups lie there
+(`stored`).
 
     >>> train, test = load_groups(DataOptions(path="pairs.jsonl", test_fraction=0.1))
 """
@@ -27,7 +27,7 @@ from typing import Any, Literal, get_args
 
 from align.preference.files import read_rows
 from align.preference.formats import ASSISTANT_MARK, Judged, Reading, detect, parse
-from align.preference.grouping import Spool, group_by_prompt, prompt_key, split_by_prompt, test_count
+from align.preference.grouping import Spool, group_by_prompt, prompt_key, split_by_prompt
 from align.preference.stored import Scratch, StoredRows
 from launch.contracts import Message
 from launch.errors import ConfigError, DataError
@@ -156,33 +156,32 @@ def load_groups(
         raise DataError("data.path is empty; name a file, a saved data set or a hub data set")
     scratch = Scratch(folder)
     how = (options.split_seed, options.max_responses)
-    rows = Spool(scratch.path / "rows.arrow", read_judged(options.path, options, loading), *how)
+    rows = held = Spool(scratch.path / "rows.sqlite", read_judged(options.path, options, loading), *how)
     if options.test_path:
-        held = Spool(scratch.path / "test-rows.arrow", read_judged(options.test_path, options, loading), *how)
-        known = rows.without(held)
-        loading.leaked = len(rows) - len(known)
-        train_prompts, test_prompts = rows.draw(known, options.max_groups), held.prompts
-    else:
-        held = rows
-        drawn = rows.draw(rows.prompts, options.max_groups)
-        count = test_count(len(drawn), options.test_fraction)
-        train_prompts, test_prompts = drawn[count:], drawn[:count]
+        held = Spool(scratch.path / "test-rows.sqlite", read_judged(options.test_path, options, loading), *how)
+        loading.leaked = rows.leave_out(held)
+    rows.draw(options.max_groups)
+    if held is rows:
+        rows.split(options.test_fraction)
 
     def to_train_on() -> Iterator[Group]:
-        for judged in rows.groups(train_prompts):
+        for judged in rows.groups():
             group = to_group(judged, options.votes, options.ties)
             loading.tied += not group["winners"]
             if group["winners"]:
                 yield group
 
     def to_test_on() -> Iterator[Group]:
-        for judged in held.groups(test_prompts):
+        for judged in held.groups(test=held is rows):
             group = to_group(judged, "majority", "keep")
             loading.tied_test += not group["winners"]
             yield group
 
     train = StoredRows.write(scratch.path / "train.arrow", to_train_on(), scratch)
     test = StoredRows.write(scratch.path / "test.arrow", to_test_on(), scratch)
+    for spool in {rows, held}:
+        spool.close()
+        spool.file.unlink()  # the groups are on disk now; the rows need not be there twice
     if not train:
         raise DataError(f"{options.path}: no strict preference to train on among {loading.rows} rows")
     loading.train, loading.test = len(train), len(test)

@@ -1,27 +1,22 @@
 """Rows about one prompt to groups, groups to training and test.
 
 Two ways, which tests hold equal: `group_by_prompt` and `split_by_prompt` on lists, to read and for data that fit in
-memory; `Spool`, which sets the rows down in a file and takes them up again prompt by prompt. It keeps a hash and some
-places for each row, and one prompt's rows: 9 MB for 100,000 pairs, and nothing once they are grouped.
+memory; `Spool`, which sets the rows down in an SQLite file and takes them up again group by group. SQLite sorts on
+disk, so that what `Spool` needs in memory is one group and the database's cache of 2 MB, however many rows there are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from align.preference.formats import Judged, Vote
-from align.preference.stored import StoredRows
 from launch.contracts import Prompt
 from launch.errors import DataError
-
-Group = dict[str, Any]
 
 
 def prompt_key(prompt: Prompt) -> str:
@@ -29,26 +24,25 @@ def prompt_key(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, ensure_ascii=False)
 
 
-def put_together(rows: Iterable[tuple[int, Judged]], max_responses: int) -> list[tuple[int, Judged]]:
+def put_together(rows: Iterable[tuple[int, Judged]], max_responses: int) -> Iterator[tuple[int, Judged]]:
     """Numbered rows about one prompt to groups, each with the number of its first row.
 
     The same answer text becomes the same answer. A group that would outgrow `max_responses` is closed and another
     begun.
     """
-    groups: list[tuple[int, Judged]] = []
+    first, group = 0, None
     for number, row in rows:
-        current = groups[-1][1] if groups else None
-        if current is not None:
-            new = [text for text in row.responses if text not in current.responses]
-            if len(current.responses) + len(new) > max_responses:
-                current = None
-        if current is None:
-            groups.append((number, Judged(row.prompt, list(row.responses), list(row.votes), row.source)))
-            continue
-        current.responses += new
-        place = [current.responses.index(text) for text in row.responses]
-        current.votes += [Vote(place[v.winner], place[v.loser], v.weight, v.tie, v.annotator) for v in row.votes]
-    return groups
+        if group is not None:
+            new = [text for text in row.responses if text not in group.responses]
+            if len(group.responses) + len(new) <= max_responses:
+                group.responses += new
+                place = [group.responses.index(text) for text in row.responses]
+                group.votes += [Vote(place[v.winner], place[v.loser], v.weight, v.tie, v.annotator) for v in row.votes]
+                continue
+            yield first, group
+        first, group = number, Judged(row.prompt, list(row.responses), list(row.votes), row.source)
+    if group is not None:
+        yield first, group
 
 
 # ---------------------------------------------------------------- lists
@@ -105,81 +99,108 @@ def draw_lot(prompt: Prompt, seed: int) -> bytes:
 
 # ---------------------------------------------------------------- a file
 
+_TABLES = """
+CREATE TABLE rows (n INTEGER PRIMARY KEY, prompt BLOB, draw BLOB, row TEXT);
+CREATE TABLE groups (first INTEGER PRIMARY KEY, last INTEGER, prompt BLOB, draw BLOB, test INTEGER DEFAULT 0);
+"""
+"""A row is JSON. A prompt is known by its lot; `draw` is its other one. A group: all of its prompt's rows from first to
+last."""
+
 
 class Spool:
-    """Rows set down in a file and taken up again prompt by prompt. Prompts are numbered in the order of their lots.
+    """Rows set down in a file and taken up again group by group. Close it when its groups have been read.
 
     Args:
         file: written anew.
         rows: read once, in order.
         seed: of the lots, by which prompts are drawn and split.
         max_responses: see `put_together`.
+
+    Raises:
+        DataError: the file cannot be written, or the disk is full.
     """
 
     def __init__(self, file: Path, rows: Iterable[Judged], seed: int, max_responses: int = 16) -> None:
-        self.seed, self.max_responses = seed, max_responses
-        self._taken: dict[int, int] = {}
-        lots = bytearray()
+        self.file, self.seed, self.max_responses = file, seed, max_responses
+        with _told(file):
+            self._database = sqlite3.connect(file, isolation_level=None)
+            # Nothing to be safe from: the file is of this process alone and goes with it.
+            self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA temp_store=FILE;")
+            self._database.executescript(f"BEGIN; {_TABLES}")
+            self._database.executemany("INSERT INTO rows VALUES (NULL, ?, ?, ?)", map(self._set_down, rows))
+            self._database.execute("CREATE INDEX by_prompt ON rows (prompt, n)")
+            self._database.executemany(
+                "INSERT INTO groups (first, last, prompt, draw) VALUES (?, ?, ?, ?)", self._extents()
+            )
+            self._database.execute("CREATE INDEX by_lot ON groups (prompt)")
+            self._database.execute("COMMIT")
 
-        def noted() -> Iterator[dict[str, Any]]:
-            for row in rows:
-                lots.extend(lot(prompt_key(row.prompt), seed)[:16])
-                yield {**vars(row), "votes": [list(vars(vote).values()) for vote in row.votes]}
+    def close(self) -> None:
+        self._database.close()
 
-        self._rows = StoredRows.write(file, noted())
-        of_row = np.ndarray(len(self._rows), dtype="S16", buffer=lots)
-        self._order = np.argsort(of_row, kind="stable")  # prompt by prompt, each in the order of its rows
-        ordered = of_row[self._order]
-        begins = np.ones(len(ordered), dtype=bool)
-        begins[1:] = ordered[1:] != ordered[:-1]
-        self._starts = np.flatnonzero(begins)
-        self._lots = ordered[self._starts]
-        self._first = self._order[self._starts]
+    def prompts(self) -> int:
+        """How many prompts there are."""
+        return int(self._database.execute("SELECT count(DISTINCT prompt) FROM groups").fetchone()[0])
 
-    def __len__(self) -> int:
-        """Prompts."""
-        return len(self._starts)
+    def leave_out(self, other: Spool) -> int:
+        """Take out the prompts that `other`, which has the same seed, knows; returns how many."""
+        before = self.prompts()
+        with _told(self.file):
+            self._database.execute("ATTACH ? AS other", (str(other.file),))
+            self._database.execute("DELETE FROM groups WHERE prompt IN (SELECT prompt FROM other.groups)")
+            self._database.execute("DETACH other")
+        return before - self.prompts()
 
-    @property
-    def prompts(self) -> np.ndarray:
-        """Numbers of all prompts; others are subsets of them, ascending like these."""
-        return np.arange(len(self))
+    def draw(self, count: int) -> None:
+        """Leave `count` groups (0: all), those that `draw_groups` draws."""
+        drawn = "SELECT first FROM groups ORDER BY draw, first LIMIT ?"
+        with _told(self.file):
+            self._database.execute(f"DELETE FROM groups WHERE first NOT IN ({drawn})", (count or -1,))
 
-    def without(self, other: Spool) -> np.ndarray:
-        """Prompts that `other`, which has the same seed, does not know."""
-        return np.flatnonzero(~np.isin(self._lots, other._lots))
+    def split(self, fraction: float) -> None:
+        """Set the prompts aside for the test that `split_by_prompt` does."""
+        kept = "SELECT DISTINCT prompt FROM groups ORDER BY prompt LIMIT ?"
+        count = test_count(self.prompts(), fraction)
+        with _told(self.file):
+            self._database.execute(f"UPDATE groups SET test = 1 WHERE prompt IN ({kept})", (count,))
 
-    def draw(self, prompts: np.ndarray, count: int) -> np.ndarray:
-        """The prompts of which `draw_groups` draws; `groups` then stops at the last one's groups that are drawn."""
-        if not count or not len(prompts):
-            return prompts
-        prompt_of = (self._rows[self._first[prompt]]["prompt"] for prompt in prompts)
-        lots = np.array([draw_lot(prompt, self.seed)[:16] for prompt in prompt_of], dtype="S16")
-        order = prompts[np.argsort(lots, kind="stable")]
-        for drawn, prompt in enumerate(order.tolist(), start=1):
-            here = len(self._groups_of(prompt))
-            if here >= count:
-                self._taken[prompt] = count
-                return np.sort(order[:drawn])
-            count -= here
-        return prompts
+    def groups(self, test: bool = False) -> Iterator[Judged]:
+        """Groups to train on, or those set aside, in the order of their first rows."""
+        found = self._database.execute(
+            "SELECT first, last, prompt FROM groups WHERE test = ? ORDER BY first", (int(test),)
+        )
+        for first, last, prompt in found:
+            yield from (group for _, group in put_together(self._rows_of(prompt, first, last), self.max_responses))
 
-    def groups(self, prompts: np.ndarray) -> Iterator[Judged]:
-        """Groups of these prompts, in the order of their first rows."""
-        later: list[tuple[int, Judged]] = []  # of prompts that have several
-        for prompt in prompts[np.argsort(self._first[prompts])].tolist():
-            while later and later[0][0] < self._first[prompt]:
-                yield heapq.heappop(later)[1]
-            for group in self._groups_of(prompt)[: self._taken.get(prompt)]:
-                heapq.heappush(later, group)
-        while later:
-            yield heapq.heappop(later)[1]
+    def _set_down(self, row: Judged) -> tuple[bytes, bytes, str]:
+        text = json.dumps({**vars(row), "votes": [list(vars(vote).values()) for vote in row.votes]})
+        return lot(prompt_key(row.prompt), self.seed)[:16], draw_lot(row.prompt, self.seed)[:16], text
 
-    def _groups_of(self, prompt: int) -> list[tuple[int, Judged]]:
-        end = self._starts[prompt + 1] if prompt + 1 < len(self) else None
-        numbers = self._order[self._starts[prompt] : end].tolist()
-        return put_together(((n, _judged(self._rows[n])) for n in numbers), self.max_responses)
+    def _extents(self) -> Iterator[tuple[int, int, bytes, bytes]]:
+        """(first row, last row, prompt, draw) of every group."""
+        found = self._database.execute("SELECT prompt, min(n), max(n), draw FROM rows GROUP BY prompt")
+        for prompt, begin, end, draw in found:
+            if begin == end:  # one row, which need not be read
+                yield begin, end, prompt, draw
+                continue
+            first = begin
+            for number, _ in put_together(self._rows_of(prompt, begin, end), self.max_responses):
+                if number > first:
+                    yield first, number - 1, prompt, draw
+                first = number
+            yield first, end, prompt, draw
+
+    def _rows_of(self, prompt: bytes, first: int, last: int) -> Iterator[tuple[int, Judged]]:
+        wanted = "SELECT n, row FROM rows WHERE prompt = ? AND n BETWEEN ? AND ? ORDER BY n"
+        for number, text in self._database.execute(wanted, (prompt, first, last)):
+            row = json.loads(text)
+            yield number, Judged(row["prompt"], row["responses"], [Vote(*vote) for vote in row["votes"]], row["source"])
 
 
-def _judged(row: dict[str, Any]) -> Judged:
-    return Judged(row["prompt"], row["responses"], [Vote(*vote) for vote in row["votes"]], row["source"])
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """SQLite's errors in one line that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise DataError(f"cannot write {file}: {error}; make room there, or choose another folder") from error

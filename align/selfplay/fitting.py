@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from align.selfplay.objective import SelfPlayObjective, examples, objective_scale
 from align.selfplay.pairs import PairDataset
 from launch.generate.sampling import stable_hash
+from launch.masks import kernel_of
 from launch.packing import Layout
 from launch.rendering import Renderer
 from launch.runfolder import RunFolder
@@ -44,7 +45,8 @@ def fit_policy(
         start=magnet,
     )
     k = len(dataset.rows[0]["responses"])
-    objective = SelfPlayObjective(objective_scale(config.loss, config.mode, k), tokenizer.pad_token_id, layout=layout)
+    scale = objective_scale(config.loss, config.mode, k)
+    objective = SelfPlayObjective(scale, tokenizer.pad_token_id, layout=layout, kernel=kernel_of(model))
     result = fit(
         model,
         objective,

@@ -133,10 +133,14 @@ class SelfPlayObjective:
         chunk: positions whose logits exist at once; 0: by memory (`launch.head.LOGIT_BYTES`).
         layout: "shared" reads a prompt once for its answers. "padded", one row an answer, is the twin to read and to
             test against, and what `launch.logprob.layout_for` picks for architectures that cannot be packed.
+        kernel: the model's attention kernel (`launch.masks.kernel_of`), which decides what padding costs in the report;
+            "": one that takes a mask over whole rows. It changes no number of the training.
     """
 
-    def __init__(self, scale: float, pad_id: int = 0, chunk: int = 0, layout: Layout = "shared") -> None:
-        self.scale, self.pad_id, self.chunk, self.layout = scale, pad_id, chunk, layout
+    def __init__(
+        self, scale: float, pad_id: int = 0, chunk: int = 0, layout: Layout = "shared", kernel: str = ""
+    ) -> None:
+        self.scale, self.pad_id, self.chunk, self.layout, self.kernel = scale, pad_id, chunk, layout, kernel
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The answers of all prompts as one batch; ``"count"`` is the number of prompts."""
@@ -163,7 +167,7 @@ class SelfPlayObjective:
                 **Work.padded(mask, completion).facts(),
             }
         packed, targets = pack_answers(sequences, prompt_lengths, self.pad_id, self.layout == "shared")
-        return {**packed.tensors(), **targets._asdict(), **Work.packed(packed, len(targets.token)).facts()}
+        return {**packed.tensors(), **targets._asdict(), **Work.packed(packed, len(targets.token), self.kernel).facts()}
 
     def logprobs(self, model: torch.nn.Module, batch: Mapping[str, Any], answers: int) -> Tensor:
         """log p of each answer of an `encode`d batch, summed over its tokens, nats: float32 [answers]."""

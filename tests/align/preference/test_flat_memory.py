@@ -6,8 +6,11 @@ import gc
 import json
 import os
 import random
+import resource
 import signal
 import tracemalloc
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from transformers import TrainerCallback
 
 from align.preference import PreferenceModel
 from align.preference.data import DataOptions, Loading, load_groups, read_judged, to_group
-from align.preference.grouping import draw_groups, group_by_prompt, split_by_prompt
+from align.preference.formats import Judged, Vote
+from align.preference.grouping import Spool, draw_groups, group_by_prompt, split_by_prompt
 from align.preference.objective import PreferenceObjective
 from align.preference.stored import Scratch, StoredRows
 from launch.errors import DataError
@@ -105,6 +109,36 @@ def test_groups_and_split_are_those_of_lists(tmp_path: Path, options: dict[str, 
     assert list(found[1]) == [to_group(judged, "majority", "keep") for judged in test]
 
 
+def test_a_prompt_of_many_rows_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    """4,000 rows of 1 kB about one prompt make groups of 16 answers; a list of the rows would take 4 MB."""
+
+    def rows() -> Iterator[Judged]:
+        return (Judged("p", [f"{n} " * 250, "no"], [Vote(0, 1, 1.0, False, "")], str(n)) for n in range(4_000))
+
+    Spool(tmp_path / "few.sqlite", islice(rows(), 10), seed=0).close()
+    tracemalloc.start()
+    spool = Spool(tmp_path / "rows.sqlite", rows(), seed=0)
+    sizes = [len(group.responses) for group in spool.groups()]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    spool.close()
+    assert set(sizes) == {16, 4_000 % 15 + 1} and sum(sizes) == 4_000 + len(sizes)
+    assert peak < 5 * 10**5
+
+
+def test_a_full_disk_stops_grouping_in_one_line(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for the disk: past 100 kB a write fails."""
+    rows = (Judged(f"p{n}", ["a" * 1000, "b"], [Vote(0, 1, 1.0, False, "")], str(n)) for n in range(1_000))
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot write .*rows.sqlite: .*; make room there"):
+            Spool(tmp_path / "rows.sqlite", rows, seed=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 # ---------------------------------------------------------------- training from disk
 
 
@@ -170,12 +204,12 @@ def held(folder: Path, pairs: int) -> tuple[int, int]:
 
 
 def test_memory_does_not_grow_with_the_pairs(tmp_path: Path) -> None:
-    """From 1,000 pairs to 5,000: below 150 bytes a pair at the peak (a hash and places while rows are grouped), below
-    10 kept. As lists of Python objects they took 1,750 and 1,390."""
+    """From 1,000 pairs to 5,000: below 20 bytes a pair at the peak (8 are an epoch's order), below 10 kept. As lists of
+    Python objects they took 1,750 and 1,390."""
     import pyarrow as pa
 
     held(tmp_path, 300)  # what is imported and cached at the first call
     few, many = held(tmp_path, 1_000), held(tmp_path, 5_000)
-    assert (many[0] - few[0]) / 4_000 < 150
+    assert (many[0] - few[0]) / 4_000 < 20
     assert (many[1] - few[1]) / 4_000 < 10
     assert pa.total_allocated_bytes() < 10**6  # Arrow's own memory: the file is mapped, not read

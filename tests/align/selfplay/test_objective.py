@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from align.selfplay import measure, objective, pairs
 from launch.contracts import Completion
@@ -109,6 +110,26 @@ def test_one_batch_of_five_is_five_batches_of_one_in_any_order(model, renderer, 
         if key == "work_columns":
             continue  # how much padding a packed batch needs is a matter of what is in it
         assert float(value) == pytest.approx(sum(float(part.metrics[key]) for part in single), rel=1e-4, abs=1e-3)
+
+
+def test_padding_counts_where_the_kernel_runs_it(tiny_llama: Path) -> None:
+    """Prompts of 400 and 100 tokens, two answers of 100: by segments sdpa runs the 900 tokens alone, a mask whole
+    rows. What the backbone is given says the same."""
+    from launch.counters import watch
+    from launch.masks import kernel_of
+
+    rows = [([3] * n, [[k + 4] * 100 for k in range(2)]) for n in (400, 100)]
+    sequences = [prompt + answer for prompt, answers in rows for answer in answers]
+    lengths = [len(prompt) for prompt, answers in rows for _ in answers]
+    columns = {}
+    for kernel in ("sdpa", "eager"):
+        model = AutoModelForCausalLM.from_pretrained(tiny_llama, attn_implementation=kernel).eval()
+        learner = objective.SelfPlayObjective(1.0, kernel=kernel_of(model))
+        batch = learner.encode(sequences, lengths)
+        with watch(model.base_model) as seen, torch.no_grad():
+            learner.logprobs(model, batch, len(sequences))
+        columns[kernel] = (batch["work_columns"], sum(seen))
+    assert columns["sdpa"][0] == 900 and columns["eager"][0] == columns["eager"][1] > 900
 
 
 @pytest.mark.parametrize("mode", ["pair", "all_k"])
