@@ -1,4 +1,4 @@
-"""docs/results/bench.md: the tables of ``make bench``, and what was missed, from bench.json."""
+"""The tables of ``make bench`` from bench.json: docs/results/bench.md, and the goals in docs/performance.md too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from benchmarks.bench import Bench, Expect
 from launch.runfolder import write_text
 
 PAGE = Path("docs/results/bench.md")
+GUIDE = Path("docs/performance.md")
+MARKS = ("<!-- make bench writes from here -->", "<!-- to here -->")
 INTRO = """# Side by side with its peers
 
 `make bench` wrote this page. CPU seconds of one thread, the smallest of all runs; both sides ran in turn, each in a
@@ -23,16 +25,18 @@ an earlier case of the same process had claimed as much. What stands behind the 
 
 
 def write_page(results: Mapping[str, Any], benches: Mapping[str, Bench]) -> str:
-    """Write the page and return it."""
+    """Write the page and return it; the guide gets the goals between its marks."""
     parts = [INTRO]
     for key, bench in benches.items():
         if key in results:
             parts.append(section(bench, results[key]))
     if "scaling" in results:
         parts.append(scaling(results["scaling"]))
-    parts.append(verdicts(results, benches))
-    text = "\n".join(parts)
+    goals = verdicts(results, benches)
+    text = "\n".join([*parts, goals])
     write_text(PAGE, text)
+    before, _, rest = GUIDE.read_text().partition(MARKS[0])
+    write_text(GUIDE, "\n".join([before + MARKS[0], goals, MARKS[1] + rest.partition(MARKS[1])[2]]))
     return text
 
 

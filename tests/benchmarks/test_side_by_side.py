@@ -41,6 +41,8 @@ def test_a_missed_goal_is_told_with_by_how_much(tmp_path: Path, monkeypatch: pyt
     """Ratio 3 against a goal of 4 misses by a quarter; 3 of a bound of 4 is a share of .75, of .7 asked; a case that
     should lose and won says so; a refused one has no ratio in the table."""
     monkeypatch.setattr(page, "PAGE", tmp_path / "bench.md")
+    monkeypatch.setattr(page, "GUIDE", tmp_path / "guide.md")
+    page.GUIDE.write_text(f"above\n{page.MARKS[0]}\nof last time\n{page.MARKS[1]}\nbelow\n")
     expects = {
         "slow": Expect(goal=4.0),
         "near": Expect(share=0.7, counter=("n", 2.0)),
@@ -58,6 +60,8 @@ def test_a_missed_goal_is_told_with_by_how_much(tmp_path: Path, monkeypatch: pyt
     assert "| off | 2.00 | 6.00 | outputs differ by 0.5, more than 0.0001: no ratio |" in text
     assert "**3.00** | 4.00 | 75%" in text and "not measured" not in text
     assert "not measured" in page.verdicts({}, {"bx": bench})
+    above, goals, below = page.GUIDE.read_text().partition(page.verdicts({"bx": {"cases": cases}}, {"bx": bench}))
+    assert goals and above == f"above\n{page.MARKS[0]}\n" and below == f"\n{page.MARKS[1]}\nbelow\n"
 
 
 def test_a_case_is_run_as_often_as_it_says_and_judged_after() -> None:
