@@ -1,0 +1,105 @@
+"""Opinions written by a model: greedy, and with a sentence clause that always parses if that is asked.
+
+Constrained, the reasons are sampled as ever, up to the marker; marker and clause are then chosen token by token among
+the tokenised clauses of 0 to 300 months, by the model's own probabilities. Where the model would have written a clause
+itself, greedily, the constrained one is the same. A model that never comes to the marker gets it after its last token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from launch.contracts import Sampling
+from launch.generate import HFGenerator
+from launch.logprob import positions
+from launch.rendering import Renderer, pad
+from reasoning.legal.chains import MONTHS
+from reasoning.legal.opinion import COURT, Form
+
+GREEDY = Sampling(max_new_tokens=400, temperature=0.0)
+
+
+def write_opinions(
+    model: Any,
+    renderer: Renderer,
+    prompts: Sequence[str],
+    *,
+    form: Form = COURT,
+    sampling: Sampling = GREEDY,
+    constrained: bool = False,
+    batch: int = 32,
+) -> list[str]:
+    """One completion for each prompt.
+
+    Args:
+        model: a causal language model, `ChainModel` included.
+        renderer: its renderer.
+        sampling: LegalChainReasoner samples at temperature 0.6, top-k 5, top-p 0.1, which is greedy in all but name.
+        constrained: whether every completion ends in a clause of `form`.
+    """
+    generator = HFGenerator(model, renderer.tokenizer, renderer, batch_size=batch)
+    if not constrained:
+        return [row[0].text for row in generator.generate(prompts, 1, sampling)]
+    until = Sampling(
+        sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.top_k, (form.decides,), sampling.seed
+    )
+    reasons = [row[0].text for row in generator.generate(prompts, 1, until)]
+    tails = clauses(renderer.tokenizer, form)
+    written = []
+    for start in range(0, len(prompts), batch):
+        part = slice(start, start + batch)
+        before = [
+            [*renderer.prompt_ids(prompt), *renderer.tokenizer(text, add_special_tokens=False)["input_ids"]]
+            for prompt, text in zip(prompts[part], reasons[part], strict=True)
+        ]
+        chosen = choose(model, before, tails)
+        written += [
+            text + form.decides + form.sentence(months) for text, months in zip(reasons[part], chosen, strict=True)
+        ]
+    return written
+
+
+def clauses(tokenizer: Any, form: Form = COURT) -> list[list[int]]:
+    """Marker and clause of every term, as token ids; the index is the months."""
+    texts = [form.decides + form.sentence(months) for months in MONTHS]
+    return [list(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+@torch.no_grad()
+def choose(model: Any, before: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[int]:
+    """For each row of ids the tail that the model, going greedily from token to token, would write.
+
+    The model is asked only where tails part. A tail that begins another one is closed by what follows it there, which
+    is why tails end in the same token.
+    """
+    device = next(model.parameters()).device
+    rows = [list(row) for row in before]
+    left = [list(range(len(tails))) for _ in rows]
+    depth = [0] * len(rows)
+    model.eval()
+    while True:
+        for k in range(len(rows)):
+            while (token := _agreed(tails, left[k], depth[k])) is not None:
+                rows[k].append(token)
+                depth[k] += 1
+        open_rows = [k for k in range(len(rows)) if len(left[k]) > 1]
+        if not open_rows:
+            return [mine[0] for mine in left]
+        ids, mask = pad([rows[k] for k in open_rows], 0, side="left")
+        ids, mask = ids.to(device), mask.to(device)
+        logits = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=False, logits_to_keep=1
+        ).logits[:, -1]
+        for k, scores in zip(open_rows, logits.float().cpu(), strict=True):
+            allowed = sorted({tails[n][depth[k]] for n in left[k] if depth[k] < len(tails[n])})
+            best = allowed[int(scores[allowed].argmax())]
+            left[k] = [n for n in left[k] if depth[k] < len(tails[n]) and tails[n][depth[k]] == best]
+
+
+def _agreed(tails: Sequence[Sequence[int]], left: Sequence[int], depth: int) -> int | None:
+    """The next token if all tails that are left have the same; None where they part, or one is left at its end."""
+    found = {tails[n][depth] if depth < len(tails[n]) else None for n in left}
+    return found.pop() if len(found) == 1 else None
