@@ -1,0 +1,25 @@
+"""sha256 of the files of the real graphs, as the data folder's README lists them."""
+
+SIGNED = {
+    "signed/bitcoin-alpha.csv": "529eba55ab7e314fe966c3afa5707d6ca5675704985873e03ccfb13b0412c0f5",
+    "signed/bitcoin-otc.csv": "fe9afc08761754dd8e3eba6663b3a6c8557a51adc9b8203ff48e583c7a9cd5ba",
+    "signed/wiki-elec.csv": "2c22df5022c7b7985fe3d29efc0a25cf338646964fed77d256c3294ae1c45614",
+    "signed/wiki-RfA.csv": "3ae55e992deed7e1e9df863927775db9c5c15578c1eed05b16be5961d7eb8143",
+    "signed/sga_bitcoin-alpha-train-1.csv": "489dbe28628864b55984ce6a60a32e01eea9020487cff9ad760a2d486a67911e",
+    "signed/sga_bitcoin-alpha-test-1.csv": "4ead3ba5e5f121625e2dd790d08b53bca8ffbf65c9157814c249f327faa6ad9c",
+    "signed/sga_bitcoin-otc-train-1.csv": "08c18d02f75df373378966dcaf60bb8ee5a73142d94702463c763163496cdbc1",
+    "signed/sga_bitcoin-otc-test-1.csv": "890706602415140addfe38dd644796154d257a1e74779502d4cc0096dc89c8af",
+    "signed/sga_bitcoin-alpha-aug-1.csv": "cc3de9c90f7ae1d2a17c6494b27b5b26fbb3d67f470c4e92703a96ed16697cb2",
+    "signed/csg_Bitcoin-Alpha-1_train.txt": "afc2ec754ac2774994d1f1c9104033f3baca10c6e114dd54a1437588effb2628",
+    "signed/csg_Bitcoin-Alpha-1_val.txt": "6d0529d07001b5b9c84d55282f483198b3100a8256bd0afdc84950a1c42be0a3",
+    "signed/csg_Bitcoin-Alpha-1_test.txt": "77744c8b2b97f4a310775863967d5aa1a9e3662b9c088e91a084a8ace42bbb89",
+    "signed/csg_Bitcoin-OTC-1_train.txt": "5be5e2cb11925323eaf565860fe238d3da3ab258ec7df2ab7aa9b9c33c8c313f",
+    "signed/csg_Bitcoin-OTC-1_val.txt": "a01f4bc3b51bf4e6dcce95d8821f102c977c668bf1e1962dad0ec6e18aa63393",
+    "signed/csg_Bitcoin-OTC-1_test.txt": "cdd627349be977d77c4b65f0a5c3443eed979427731d950a7f71a2952fae047a",
+    "signed/csg_WikiElec-1_train.txt": "5db47e96e1d484785708a69702027b35cfb653d99f7469e49f2c7073ba11e7de",
+    "signed/csg_WikiElec-1_val.txt": "1049a72e422589491e0d9ccbaee6d3803c3bd27e68163c35367bcc91333e5a29",
+    "signed/csg_WikiElec-1_test.txt": "4a8ea7ece2db126698572db986513229a4d59a453fc63faec1d07639a12c7a43",
+    "signed/csg_WikiRfa-1_train.txt": "4aef8cff5567a1f71e07398004e147421609dd7873e6204c0a131c3a656d87cd",
+    "signed/csg_WikiRfa-1_val.txt": "5e320c4b094601cd5db324fb6898c6bcaefe4c9571be6723261e64ca39d220c6",
+    "signed/csg_WikiRfa-1_test.txt": "f3d08020ea49f1aed7cf478ac32ec6900b1a5689f350a9def1c32c7fe47428e9",
+}

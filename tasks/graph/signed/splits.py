@@ -1,0 +1,74 @@
+"""Splitting edges into what is learned from and what is asked, and how much the one tells of the other.
+
+Two people who rate each other mostly agree: with 80/20 splits, two of three test edges of the bitcoin graphs have
+their reverse in the training part, with the same sign in 97 of 100. `leakage` measures that; ``by_pair=True`` keeps
+both directions of a pair on one side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from launch.errors import DataError
+
+
+def split_edges(
+    edges: np.ndarray, seed: int, test: float = 0.2, by_pair: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test edges, each int64 [., 3], with the same share of each sign in both.
+
+    Args:
+        edges: int64 [m, 3]: source, target, sign.
+        seed: of the drawing.
+        test: share of the test edges.
+        by_pair: keep both directions of a pair together; shares are then those of pairs, by the sign of their first
+            edge in `edges`.
+
+    Raises:
+        DataError: a share that leaves one side without edges of a sign.
+    """
+    generator = np.random.default_rng(seed)
+    low, high = edges[:, :2].min(1), edges[:, :2].max(1)
+    keys = low * (int(high.max()) + 1) + high if by_pair else np.arange(len(edges))
+    _, first, unit = np.unique(keys, return_index=True, return_inverse=True)
+    asked = np.zeros(len(first), dtype=bool)
+    for sign in (1, -1):
+        units = np.flatnonzero(edges[first, 2] == sign)
+        count = round(test * len(units))
+        if not 0 < count < len(units):
+            word = "positive" if sign > 0 else "negative"
+            raise DataError(f"a test share of {test} of {len(units)} {word} edges leaves a part empty; give more edges")
+        asked[generator.permutation(units)[:count]] = True
+    return edges[~asked[unit]], edges[asked[unit]]
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What a training part says of test edges through their reverse."""
+
+    reverse_in_train: float
+    """Share of test edges whose reverse is a training edge."""
+    same_sign: float
+    """Share of those whose sign is that of the reverse; NaN if there are none."""
+
+
+def leakage(train: np.ndarray, test: np.ndarray) -> Leakage:
+    """How many `test` edges have their reverse in `train`, and how often the signs agree; both int64 [., 3]."""
+    known = reverse_signs(train, test)
+    leaks = known != 0
+    agree = float((known == test[:, 2])[leaks].mean()) if leaks.any() else float("nan")
+    return Leakage(float(leaks.mean()), agree)
+
+
+def reverse_signs(train: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Sign of the reverse of each of `asked` [k, 2 or more] among `train` [m, 3], 0 where there is none: int64 [k]."""
+    if len(train) == 0 or len(asked) == 0:
+        return np.zeros(len(asked), dtype=np.int64)
+    base = int(max(train[:, :2].max(), asked[:, :2].max())) + 1
+    keys = train[:, 0] * base + train[:, 1]
+    order = np.argsort(keys)
+    wanted = asked[:, 1] * base + asked[:, 0]
+    at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
+    return np.where(keys[order][at] == wanted, train[order[at], 2], 0)
