@@ -11,6 +11,7 @@ for edges int64 [2, k], and ``pair_head()``, which scores pairs. Imports of PyTo
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -172,7 +173,9 @@ def adjacency(source: np.ndarray, target: np.ndarray, n: int) -> torch.Tensor:
     """Sparse CSR [n, n], 1 at (target, source): what PyTorch Geometric propagates along."""
     from torch_geometric.utils import to_torch_csr_tensor
 
-    return to_torch_csr_tensor(torch.from_numpy(np.stack([target, source])), size=(n, n))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse")  # torch says once a process that CSR is in beta, and unchecked
+        return to_torch_csr_tensor(torch.from_numpy(np.stack([target, source])), size=(n, n))
 
 
 def library() -> Any:
