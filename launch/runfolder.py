@@ -232,8 +232,8 @@ def _is_main() -> bool:
 # ---------------------------------------------------------------- files that appear whole
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it.
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Write a file, whole or piece by piece, so that a reader sees the old content or the new, never half of it.
 
     Raises:
         CheckpointError: the file or its folder cannot be written, or the disk is full.
@@ -242,7 +242,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", newline="\n") as out:
-            out.write(text)
+            out.writelines([text] if isinstance(text, str) else text)
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(path)
@@ -257,8 +257,9 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=1, default=float, ensure_ascii=False))
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row, default=float, ensure_ascii=False) + "\n" for row in rows))
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """JSON lines, of which one is in memory at a time."""
+    write_text(path, (json.dumps(row, default=float, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_rows(path: Path, forgive_broken: bool = False) -> list[dict[str, Any]]:

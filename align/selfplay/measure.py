@@ -28,12 +28,17 @@ SHOWN = 8
 def sample_metrics(samples: Sequence[Sequence[Completion]]) -> dict[str, float]:
     """Of the sampled text: ``answer_tokens`` (mean), ``ended`` (share that met an end), ``empty``, ``distinct`` (share
     of different texts among a prompt's K)."""
-    flat = [completion for row in samples for completion in row]
+    tokens, ended, empty, distinct = [], [], [], []
+    for row in samples:  # once: they may lie on disk
+        tokens += [len(c.token_ids) for c in row]
+        ended += [c.finish == "stop" for c in row]
+        empty += [not c.text.strip() for c in row]
+        distinct.append(len({c.text for c in row}) / len(row))
     return {
-        "answer_tokens": float(np.mean([len(c.token_ids) for c in flat])),
-        "ended": float(np.mean([c.finish == "stop" for c in flat])),
-        "empty": float(np.mean([not c.text.strip() for c in flat])),
-        "distinct": float(np.mean([len({c.text for c in row}) / len(row) for row in samples])),
+        "answer_tokens": float(np.mean(tokens)),
+        "ended": float(np.mean(ended)),
+        "empty": float(np.mean(empty)),
+        "distinct": float(np.mean(distinct)),
     }
 
 
@@ -67,7 +72,7 @@ def text_samples(prompts: Sequence[Prompt], samples: Sequence[Sequence[Completio
     """``prompt`` and ``responses`` of the first few prompts, for samples/ and the report."""
     return [
         {"prompt": prompt, "responses": [c.text for c in row]}
-        for prompt, row in list(zip(prompts, samples, strict=True))[:SHOWN]
+        for prompt, row in zip(prompts[:SHOWN], samples[:SHOWN], strict=True)
     ]
 
 

@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import torch
 
@@ -262,8 +262,8 @@ def examples(
     beta: float = 1e-3,
     gamma: float = 0.0,
     start: Sequence[Sequence[float]] | None = None,
-) -> list[dict[str, Any]]:
-    """Rows and cached log-probabilities to what the objective trains on, as plain dicts.
+) -> Examples:
+    """Rows and cached log-probabilities to what the objective trains on.
 
     Args:
         reference: log pi_t of each row's K answers (`reference_logprobs` of the round's starting policy).
@@ -280,16 +280,41 @@ def examples(
         raise ConfigError(f"anchor gamma={gamma} must lie in [0, 1) and needs the starting policy's log-probabilities")
     if len(reference) != len(rows):
         raise DataError(f"{len(reference)} reference values for {len(rows)} rows; compute them on this dataset")
-    out = []
-    for i, row in enumerate(rows):
-        ids, lengths = encode_row(row, renderer)
-        which, target = targets(row, loss, mode, beta)
-        if gamma:
-            assert start is not None
-            shift = anchor_shift(torch.tensor(reference[i]).double() - torch.tensor(start[i]).double(), gamma).tolist()
+    return Examples(rows, reference, renderer, loss, mode, beta, gamma, start)
+
+
+@dataclass(frozen=True)
+class Examples(Sequence[dict[str, Any]]):
+    """What `examples` returns: a plain dict of `Example`'s fields for each row, made when it is asked for."""
+
+    rows: Sequence[Mapping[str, Any]]
+    reference: Sequence[Sequence[float]]
+    renderer: Renderer
+    loss: LossName
+    mode: str
+    beta: float
+    gamma: float
+    start: Sequence[Sequence[float]] | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, at: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        row, reference = self.rows[at], self.reference[at]
+        ids, lengths = encode_row(row, self.renderer)
+        which, target = targets(row, self.loss, self.mode, self.beta)
+        if self.gamma:
+            assert self.start is not None
+            drift = torch.tensor(reference).double() - torch.tensor(self.start[at]).double()
+            shift = anchor_shift(drift, self.gamma).tolist()
             target = [value + shift[k] for value, k in zip(target, which, strict=True)]
         example = Example(
-            [ids[k] for k in which], [lengths[k] for k in which], target, [float(reference[i][k]) for k in which]
+            [ids[k] for k in which], [lengths[k] for k in which], target, [float(reference[k]) for k in which]
         )
-        out.append(dict(vars(example)))
-    return out
+        return dict(vars(example))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,6 +24,7 @@ import numpy as np
 from align.selfplay.winrate import mean_scores, probabilities, rank_values, win_rates
 from launch.contracts import Completion, Prompt
 from launch.errors import ConfigError, DataError
+from launch.jsonlines import Lines
 
 Mode = Literal["pair", "all_k"]
 LossName = Literal["sppo", "sppo_single", "sppo_hard", "gpo"]
@@ -34,7 +35,7 @@ Row = dict[str, Any]
 class PairDataset:
     """One round's rows, in prompt order. Behaves as a sequence of rows."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     mode: Mode = "pair"
     dropped: int = 0
     """Prompts without a row: all K answers equal, or equally good."""
@@ -59,22 +60,20 @@ class PairDataset:
     @property
     def hash(self) -> str:
         """sha256 of `to_bytes`."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        digest = hashlib.sha256()
+        for row in self.rows:
+            digest.update(_line(row))
+        return digest.hexdigest()
 
     def save(self, folder: str | Path) -> Path:
         """Write ``rows.jsonl`` (ours) and ``trl.jsonl`` (prompt/chosen/rejected); return the first."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "rows.jsonl").write_bytes(self.to_bytes())
-        write_trl(folder / "trl.jsonl", self.rows)
-        header = {"mode": self.mode, "dropped": self.dropped, "t": self.t, "hash": self.hash}
-        (folder / "dataset.json").write_text(json.dumps(header, sort_keys=True), encoding="utf-8")
-        np.savez(folder / "P.npz", *self.P)
+        _write_header(folder, self.mode, self.dropped, self.t, _write_lines(folder, self.rows), self.P)
         return folder / "rows.jsonl"
 
     @classmethod
     def load(cls, folder: str | Path) -> PairDataset:
-        """Read what `save` wrote.
+        """Open what `save` or `write_pairs` wrote; rows are read when they are asked for.
 
         Raises:
             DataError: a file is missing, or the rows are not those that were saved.
@@ -82,17 +81,15 @@ class PairDataset:
         folder = Path(folder)
         try:
             header = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-            text = (folder / "rows.jsonl").read_text(encoding="utf-8")
+            with (folder / "rows.jsonl").open("rb") as rows:
+                found = hashlib.file_digest(rows, "sha256").hexdigest()
             with np.load(folder / "P.npz") as tables:
                 P = [tables[f"arr_{i}"] for i in range(len(tables.files))]
         except (OSError, json.JSONDecodeError) as error:
             raise DataError(f"{folder} holds no pair dataset ({error}); run the round again") from error
-        dataset = cls(
-            [json.loads(line) for line in text.split("\n") if line], header["mode"], header["dropped"], header["t"], P
-        )
-        if dataset.hash != header["hash"]:
+        if found != header["hash"]:
             raise DataError(f"{folder}/rows.jsonl has changed since it was written; delete the folder and run again")
-        return dataset
+        return cls(Lines(folder / "rows.jsonl"), header["mode"], header["dropped"], header["t"], P)
 
 
 def select(rank: np.ndarray) -> tuple[int, int]:
@@ -160,20 +157,58 @@ def build_pairs(
     Raises:
         DataError: lists of unequal length, or a bad table (the prompt's index is named).
     """
+    rows, P = zip(*pair_rows(prompts, samples, tables, legacy_double), strict=True) if prompts else ((), ())
+    kept = [row for row in rows if row is not None]
+    return PairDataset(kept, mode, len(rows) - len(kept), t, list(P))
+
+
+def pair_rows(
+    prompts: Sequence[Prompt],
+    samples: Sequence[Sequence[Completion]],
+    tables: Sequence[np.ndarray] | np.ndarray,
+    legacy_double: bool = False,
+) -> Iterator[tuple[Row | None, np.ndarray]]:
+    """`make_row` of every prompt, one at a time; arguments and errors are `build_pairs`'s."""
     if not len(prompts) == len(samples) == len(tables):
         raise DataError(f"{len(prompts)} prompts, {len(samples)} sample lists, {len(tables)} tables: must be equal")
-    dataset = PairDataset([], mode, 0, t)
     for i, (prompt, completions, S) in enumerate(zip(prompts, samples, tables, strict=True)):
         try:
-            row, P = make_row(prompt, completions, S, legacy_double)
+            yield make_row(prompt, completions, S, legacy_double)
         except DataError as error:
             raise DataError(f"prompt {i}: {error}") from error
-        dataset.P.append(P)
-        if row is None:
-            dataset.dropped += 1
-        else:
-            dataset.rows.append(row)
-    return dataset
+
+
+def write_pairs(folder: Path, found: Iterable[tuple[Row | None, np.ndarray]], mode: Mode = "pair", t: int = 0) -> None:
+    """Write what `pair_rows` yields as `PairDataset.save` writes it, one row in memory at a time."""
+    P: list[np.ndarray] = []
+
+    def rows() -> Iterator[Row]:
+        for row, table in found:
+            P.append(table)
+            if row is not None:
+                yield row
+
+    digest = _write_lines(folder, rows())
+    _write_header(folder, mode, len(P) - len(Lines(folder / "rows.jsonl")), t, digest, P)
+
+
+def _write_lines(folder: Path, rows: Iterable[Row]) -> str:
+    """Write rows.jsonl and trl.jsonl; returns the first one's sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with (folder / "rows.jsonl").open("wb") as ours, (folder / "trl.jsonl").open("wb") as trl:
+        for row in rows:
+            line = _line(row)
+            digest.update(line)
+            ours.write(line)
+            trl.write(_line(trl_row(row)))
+    return digest.hexdigest()
+
+
+def _write_header(folder: Path, mode: Mode, dropped: int, t: int, digest: str, P: Sequence[np.ndarray]) -> None:
+    header = {"mode": mode, "dropped": dropped, "t": t, "hash": digest}
+    (folder / "dataset.json").write_text(json.dumps(header, sort_keys=True), encoding="utf-8")
+    np.savez(folder / "P.npz", *P)
 
 
 def check_mode(loss: str, mode: str) -> None:
@@ -195,11 +230,6 @@ def trl_row(row: Mapping[str, Any]) -> dict[str, Any]:
         return {key: row[key] for key in ("prompt", "chosen", "rejected")}
     answers = {key: [{"role": "assistant", "content": row[key]}] for key in ("chosen", "rejected")}
     return {"prompt": row["prompt"], **answers}
-
-
-def write_trl(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `rows` as JSON lines for ``datasets.load_dataset("json", data_files=path)`` and TRL."""
-    Path(path).write_bytes(b"".join(_line(trl_row(row)) for row in rows))
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,8 @@ them). Generation keeps finished chunks on top of that. Seeds come from (run see
 before.
 
 Under several processes the prompts are dealt out chunk by chunk and the results gathered, so the data set does not
-depend on their number (up to rounding in the scores); one process writes.
+depend on their number (up to rounding in the scores); one process writes. Samples and rows stay on disk and are read
+when they are asked for: in memory are their places, the tables and the reference values.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ from align.selfplay.dealing import collect, ending_together
 from align.selfplay.fitting import fit_policy, save_merged
 from align.selfplay.inputs import Judge, policy_identity
 from align.selfplay.objective import reference_logprobs
-from align.selfplay.pairs import PairDataset, build_pairs
+from align.selfplay.pairs import PairDataset, pair_rows, write_pairs
 from align.selfplay.reference import ReferenceCache, rows_key
 from align.selfplay.schedule import coefficients, mixed_scores
 from launch import runtime
@@ -36,8 +37,9 @@ from launch.contracts import Completion, Generator, Prompt
 from launch.counters import NO_WORK, Cost, Work, cost_of, passes_of, record_machine, watch
 from launch.errors import ConfigError
 from launch.estimate import model_shape
-from launch.generate.chunks import completion_from_json, completion_to_json, generate_chunks
+from launch.generate.chunks import completion_from_json, completion_to_json, read_chunk, sample_chunks
 from launch.generate.sampling import stable_hash
+from launch.jsonlines import Chosen, Lines
 from launch.logprob import layout_for
 from launch.packing import Layout
 from launch.rendering import Renderer
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from align.selfplay.rounds import Config
 
 log = logging.getLogger(__name__)
-Samples = list[list[Completion]]
+Samples = Sequence[list[Completion]]
 
 
 class Stages:
@@ -94,9 +96,9 @@ class Stages:
                 mine = mine if runtime.rank() < ranks else []
                 store = stage.scratch() / f"rank-{runtime.rank()}-of-{ranks}"
                 with ending_together(stage.scratch()):
-                    found: Samples = []
+                    files: list[Path] = []
                     if mine:
-                        found = generate_chunks(
+                        files = sample_chunks(
                             self._generator(policy),
                             mine,
                             n,
@@ -105,13 +107,14 @@ class Stages:
                             lambda i: stable_hash(c.run.seed, name, chunks[i]),
                             store,
                         )
-                samples = collect(runtime.gather(found), c.chunk, ranks)
-                work = [Work.needed(len(row[0].prompt_ids), [len(x.token_ids) for x in row]) for row in samples]
-                facts |= self._work(policy, work)
-                rows = [{"completions": [completion_to_json(x) for x in row]} for row in samples]
-                self._write(stage, lambda folder: write_rows(folder / "completions.jsonl", rows))
-        read = [[completion_from_json(x) for x in row["completions"]] for row in stage.read_rows("completions")]
-        return read, file_hash(stage.path / "completions.jsonl")
+                chunks_of_all = collect(runtime.gather(files), 1, ranks)
+                rows = (row for file in chunks_of_all for row in read_chunk(file))
+                told = ({"completions": [completion_to_json(x) for x in row]} for row in rows)
+                self._write(stage, lambda folder: write_rows(folder / "completions.jsonl", told))
+                samples = _completions(stage)
+                needed = (Work.needed(len(row[0].prompt_ids), [len(x.token_ids) for x in row]) for row in samples)
+                facts |= self._work(policy, needed)
+        return _completions(stage), file_hash(stage.path / "completions.jsonl")
 
     def _generator(self, policy: str) -> Generator:
         c = self.config
@@ -152,12 +155,11 @@ class Stages:
         if not self._done(stage):
             self.free_engine()
             with self.run.timing(f"{name} score") as facts, _columns(judge.scorer) as columns:
-                groups = [(p, [c.text for c in row]) for p, row in zip(prompts, samples, strict=True)]
                 step = self.config.chunk
-                batches = [groups[i : i + step] for i in range(0, len(groups), step)]
-                mine = [
-                    pair for batch in batches[runtime.rank() :: runtime.world_size()] for pair in judge.parts(batch)
-                ]
+                mine = []
+                for first in range(0, len(prompts), step)[runtime.rank() :: runtime.world_size()]:
+                    part = zip(prompts[first : first + step], samples[first : first + step], strict=True)
+                    mine += judge.parts([(prompt, [c.text for c in row]) for prompt, row in part])
                 parts = collect(runtime.gather(mine), step, runtime.world_size())
                 if columns:
                     seen = sum(sum(part) for part in runtime.gather(columns))
@@ -192,8 +194,8 @@ class Stages:
         stage = self.run.stage(f"round-{t}-select", key)
         if not self._done(stage):
             mixed = mixed_scores(S_T, S_C, t, c.lam, c.schedule)
-            dataset = build_pairs(prompts, samples, list(mixed), c.mode, c.legacy_double, t)
-            self._write(stage, dataset.save)
+            rows = pair_rows(prompts, samples, mixed, c.legacy_double)
+            self._write(stage, lambda folder: write_pairs(folder, rows, c.mode, t))
         return PairDataset.load(stage.path)
 
     # ---------------------------------------------------------------- reference and train
@@ -213,11 +215,11 @@ class Stages:
                 cache = ReferenceCache(c.reference_cache, made_by) if c.reference_cache else None
                 values = runtime.broadcast(cache.find(dataset.rows) if cache else [None] * len(dataset))
                 unknown = [i for i, found in enumerate(values) if found is None]
-                rows = [dataset[i] for i in unknown]
+                rows = Chosen(dataset, unknown)
                 if rows:
                     step = c.reference_batch
-                    batches = [rows[i : i + step] for i in range(0, len(rows), step)]
-                    mine = [row for batch in batches[runtime.rank() :: runtime.world_size()] for row in batch]
+                    dealt = range(0, len(rows), step)[runtime.rank() :: runtime.world_size()]
+                    mine = Chosen(rows, [i for first in dealt for i in range(len(rows))[first : first + step]])
                     model, tokenizer = self.model(policy)
                     layout = self.layout(model)
                     with _autocast(model, c.train.precision):
@@ -227,7 +229,7 @@ class Stages:
                         values[i] = found
                     if cache and runtime.is_main():
                         cache.keep(rows, together)
-                facts |= self._work(policy, [_row_work(row, None) for row in rows]) | {
+                facts |= self._work(policy, (_row_work(row, None) for row in rows)) | {
                     "known": len(dataset) - len(rows)
                 }
                 out = [{"logprobs": row} for row in values]
@@ -252,7 +254,7 @@ class Stages:
                 folder = fit_policy(model, tokenizer, dataset, reference, magnet, c, self.run, name, t, layout)
                 answers = None if c.mode == "all_k" else 2
                 passes = passes_of(c.train) * c.train.epochs
-                facts |= self._work(policy, [_row_work(row, answers) for row in dataset], passes)
+                facts |= self._work(policy, (_row_work(row, answers) for row in dataset), passes)
             self._model = None
             if c.train.lora is None and c.train.quantization == "none":
                 model.zero_grad(set_to_none=True)
@@ -312,7 +314,7 @@ class Stages:
             log.warning("%s; rows are %s instead, at the same numbers", reason, found)
         return found
 
-    def _work(self, policy: str, parts: Sequence[Work], passes: float = 1.0) -> dict[str, float]:
+    def _work(self, policy: str, parts: Iterable[Work], passes: float = 1.0) -> dict[str, float]:
         """``tokens`` and ``flops`` that a stage needs at least, for its row of timings."""
         shape = model_shape(policy) if Path(policy).is_dir() else None
         work = sum(parts, NO_WORK)
@@ -351,6 +353,12 @@ class Stages:
 
 _FREE = {"processes", "save_steps", "keep_checkpoints", "log_steps", "eval_steps"}
 """Training options that do not change the weights."""
+
+
+def _completions(stage: Stage) -> Samples:
+    """What a generate stage holds, each prompt's answers read when they are asked for."""
+    file = stage.path / "completions.jsonl"
+    return Lines(file, lambda row: [completion_from_json(answer) for answer in row["completions"]])
 
 
 def _row_work(row: Mapping[str, Any], answers: int | None) -> Work:

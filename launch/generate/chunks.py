@@ -52,6 +52,24 @@ def generate_chunks(
 ) -> list[list[Completion]]:
     """Return `n` completions per prompt like `generator.generate`, keeping each finished chunk in `store`.
 
+    All of them are in memory then; `sample_chunks`, whose arguments and errors these are, leaves them on disk.
+    """
+    files = sample_chunks(generator, prompts, n, sampling, chunk_size, seed_of, store, progress)
+    return [row for file in files for row in read_chunk(file)]
+
+
+def sample_chunks(
+    generator: Generator,
+    prompts: Sequence[Prompt],
+    n: int,
+    sampling: Sampling,
+    chunk_size: int,
+    seed_of: Callable[[int], int],
+    store: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Sample `n` completions per prompt into `store`; returns the chunks' files in order, for `read_chunk`.
+
     Args:
         chunk_size: prompts per chunk, the most that a kill can cost.
         seed_of: the sampling seed of a chunk, from its number (`sampling.seed` is not used).
@@ -66,20 +84,24 @@ def generate_chunks(
         raise ConfigError(f"chunk_size {chunk_size}: use 1 or more prompts", field="chunk_size")
     folder = Path(store)
     folder.mkdir(parents=True, exist_ok=True)
-    out: list[list[Completion]] = []
+    files: list[Path] = []
     for chunk, start in enumerate(range(0, len(prompts), chunk_size)):
         part = prompts[start : start + chunk_size]
         seeded = replace(sampling, seed=seed_of(chunk))
         file = folder / f"chunk-{chunk:06d}.jsonl"
         key = _key(part, n, seeded)
-        answers = _read(file, key, len(part)) if file.exists() else None
-        if answers is None:
-            answers = generator.generate(part, n, seeded)
-            _write(file, key, answers)
-        out += answers
+        if not (file.exists() and _whole(file, key, len(part))):
+            _write(file, key, generator.generate(part, n, seeded))
+        files.append(file)
         if progress is not None:
-            progress(len(out), len(prompts))
-    return out
+            progress(start + len(part), len(prompts))
+    return files
+
+
+def read_chunk(file: Path) -> list[list[Completion]]:
+    """The completions of a chunk that `sample_chunks` returned."""
+    rows = file.read_bytes().decode().split("\n")[1:-1]
+    return [[completion_from_json(answer) for answer in json.loads(row)] for row in rows]
 
 
 def _key(prompts: Sequence[Prompt], n: int, sampling: Sampling) -> str:
@@ -87,8 +109,8 @@ def _key(prompts: Sequence[Prompt], n: int, sampling: Sampling) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()
 
 
-def _read(file: Path, key: str, count: int) -> list[list[Completion]] | None:
-    """The chunk's completions, or None (and a warning) if the file is damaged."""
+def _whole(file: Path, key: str, count: int) -> bool:
+    """Whether a chunk is there as it was written; warns if it is damaged."""
     head, _, body = file.read_bytes().partition(b"\n")
     try:
         header = json.loads(head)
@@ -99,11 +121,11 @@ def _read(file: Path, key: str, count: int) -> list[list[Completion]] | None:
         raise CheckpointError(f"{file} holds answers to other prompts or settings; give this call a folder of its own")
     if digest != hashlib.sha256(body).hexdigest():
         log.warning("%s is damaged: sampling this chunk again", file)
-        return None
-    rows = [json.loads(line) for line in body.decode().split("\n")[:-1]]
-    if len(rows) != count:
-        raise CheckpointError(f"{file} holds {len(rows)} prompts instead of {count}; delete it")
-    return [[completion_from_json(answer) for answer in row] for row in rows]
+        return False
+    rows = body.count(b"\n")
+    if rows != count:
+        raise CheckpointError(f"{file} holds {rows} prompts instead of {count}; delete it")
+    return True
 
 
 def _write(file: Path, key: str, answers: list[list[Completion]]) -> None:

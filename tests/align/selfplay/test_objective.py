@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from transformers import AutoModelForCausalLM
 from align.selfplay import measure, objective, pairs
 from launch.contracts import Completion
 from launch.errors import ConfigError, DataError
+from launch.generate.chunks import completion_from_json, completion_to_json
+from launch.jsonlines import Lines
 from launch.models import load_causal_lm, load_tokenizer
 from launch.rendering import Renderer
+from launch.runfolder import write_rows
 
 EOS = 2
 
@@ -130,6 +134,34 @@ def test_padding_counts_where_the_kernel_runs_it(tiny_llama: Path) -> None:
             learner.logprobs(model, batch, len(sequences))
         columns[kernel] = (batch["work_columns"], sum(seen))
     assert columns["sdpa"][0] == 900 and columns["eager"][0] == columns["eager"][1] > 900
+
+
+def test_a_round_is_on_disk_and_not_in_memory(renderer, tmp_path: Path) -> None:
+    """Samples of five answers of 200 tokens to rows, data set and examples, for 50 prompts and for 250: below 2 kB a
+    prompt (its table, its reference values and places). As lists the tokens and their log-probabilities take 70 kB."""
+
+    def peak(prompts: int) -> int:
+        folder = tmp_path / str(prompts)
+        answers = (
+            [Completion(f"{i} {k}", tuple(range(300, 500)), (-1.5,) * 200, "stop", (1, 5)) for k in range(5)]
+            for i in range(prompts)
+        )
+        write_rows(folder / "samples.jsonl", ({"k": [completion_to_json(c) for c in row]} for row in answers))
+        tables = np.random.default_rng(0).normal(size=(prompts, 5, 5))
+        tracemalloc.start()
+        samples = Lines(folder / "samples.jsonl", lambda row: [completion_from_json(c) for c in row["k"]])
+        found = pairs.pair_rows([f"p{i}" for i in range(prompts)], samples, tables - tables.swapaxes(1, 2))
+        pairs.write_pairs(folder / "pairs", found)
+        dataset = pairs.PairDataset.load(folder / "pairs")
+        examples = objective.examples(dataset.rows, [[0.0] * 5] * prompts, renderer, beta=0.1)
+        assert sum(len(example["ids"]) for example in examples) == 2 * prompts
+        assert measure.sample_metrics(samples)["answer_tokens"] == 200
+        high = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return high
+
+    peak(2)
+    assert peak(250) - peak(50) < 200 * 2_000
 
 
 @pytest.mark.parametrize("mode", ["pair", "all_k"])

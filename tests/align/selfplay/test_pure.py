@@ -188,7 +188,7 @@ def test_dataset_file_round_trip_and_trl_rows(tmp_path) -> None:
     dataset = pairs.build_pairs(["plain\u2028", chat], samples(2, 3, rng), tables, "all_k", t=2)
     dataset.save(tmp_path)
     again = pairs.PairDataset.load(tmp_path)
-    assert again.hash == dataset.hash and again.rows == dataset.rows and again.mode == "all_k" and again.t == 2
+    assert again.hash == dataset.hash and list(again.rows) == dataset.rows and again.mode == "all_k" and again.t == 2
     assert np.array_equal(again.P[1], dataset.P[1])
     plain, talk = [json.loads(line) for line in (tmp_path / "trl.jsonl").read_text().split("\n") if line]
     assert plain == {key: dataset.rows[0][key] for key in ("prompt", "chosen", "rejected")}
@@ -196,6 +196,19 @@ def test_dataset_file_round_trip_and_trl_rows(tmp_path) -> None:
     (tmp_path / "rows.jsonl").write_text((tmp_path / "rows.jsonl").read_text().replace("answer", "anzwer"))
     with pytest.raises(DataError, match="has changed"):
         pairs.PairDataset.load(tmp_path)
+
+
+def test_pairs_written_one_by_one_are_those_that_are_saved(tmp_path) -> None:
+    rng = np.random.default_rng(6)
+    texts = samples(5, 3, rng)
+    texts[2] = [texts[2][0]] * 3  # a dropped one in between
+    prompts, tables = [f"p{i}" for i in range(5)], np.stack([sum(random_parts(rng, 3)) for _ in range(5)])
+    pairs.build_pairs(prompts, texts, list(tables), "all_k", True, 3).save(tmp_path / "list")
+    pairs.write_pairs(tmp_path / "rows", pairs.pair_rows(prompts, texts, tables, True), "all_k", 3)
+    for name in ("rows.jsonl", "trl.jsonl", "dataset.json"):
+        assert (tmp_path / "rows" / name).read_bytes() == (tmp_path / "list" / name).read_bytes()
+    one, two = (pairs.PairDataset.load(tmp_path / name) for name in ("rows", "list"))
+    assert one.dropped == 1 and all(np.array_equal(a, b) for a, b in zip(one.P, two.P, strict=True))
 
 
 # ---------------------------------------------------------------- acceptance 2: losses
