@@ -8,7 +8,7 @@ import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from launch.errors import DataError
 
@@ -93,7 +93,7 @@ class Lines(Sequence[Any]):
             self._file.close()
 
 
-class Chosen(Sequence[T], Generic[T]):
+class Chosen(Sequence[T]):
     """Some of a sequence's items, in a given order, each taken from it when it is asked for."""
 
     def __init__(self, of: Sequence[T], places: Sequence[int]) -> None:

@@ -215,7 +215,7 @@ class Stages:
                 cache = ReferenceCache(c.reference_cache, made_by) if c.reference_cache else None
                 values = runtime.broadcast(cache.find(dataset.rows) if cache else [None] * len(dataset))
                 unknown = [i for i, found in enumerate(values) if found is None]
-                rows = Chosen(dataset, unknown)
+                rows = Chosen(dataset.rows, unknown)
                 if rows:
                     step = c.reference_batch
                     dealt = range(0, len(rows), step)[runtime.rank() :: runtime.world_size()]
