@@ -1,0 +1,82 @@
+"""Argument identification: can *piano* be the object of *wear*? Yes if it falls under one of the verb's k concepts.
+
+Test pairs are arguments held out; as many false pairs are made by giving a verb the argument of another one, where the
+two were never seen together. (The paper's pairs were corrected by hand; ours are not, so some "false" ones are true.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from launch.errors import DataError
+from reasoning.verbs.arguments import Argument, Role
+from reasoning.verbs.concepts import covered_by
+from reasoning.verbs.statistics import Statistics
+from reasoning.verbs.taxonomy import Taxonomy
+
+HELD_OUT = 0.3
+_TRIES = 50
+
+
+class Pair(NamedTuple):
+    """A question: can `term` be an argument of `verb`?"""
+
+    verb: str
+    term: str
+    true: bool
+
+
+class Identification(NamedTuple):
+    """How well pairs were told apart."""
+
+    accuracy: float
+    true_positive_rate: float
+    false_positive_rate: float
+    pairs: int
+
+
+def frequent_verbs(found: Sequence[Argument], role: Role, count: int) -> list[str]:
+    """The verbs with most arguments of a role, most first."""
+    return [verb for verb, _ in Statistics(found, role).verbs.most_common(count)]
+
+
+def held_out(
+    found: Sequence[Argument], role: Role, verbs: Sequence[str], seed: int, share: float = HELD_OUT
+) -> tuple[list[Argument], list[Pair]]:
+    """Arguments to count, and true and false pairs to ask about, as many of each.
+
+    Raises:
+        DataError: too few arguments to hold any out.
+    """
+    wanted = frozenset(verbs)
+    mine = [a for a in found if a.role == role and a.verb in wanted]
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(mine)).tolist()
+    cut = round(share * len(mine))
+    test = [mine[i] for i in order[:cut]]
+    if not test or len({a.verb for a in test}) < 2:
+        raise DataError(f"{len(mine)} {role}s of {len(wanted)} verbs are too few to hold some out; give more text")
+    seen = {(a.verb, a.term) for a in mine}
+    pairs = []
+    for argument in test:
+        for other in rng.integers(len(test), size=_TRIES).tolist():
+            swapped = test[other].term
+            if (argument.verb, swapped) not in seen:
+                pairs += [Pair(argument.verb, argument.term, True), Pair(argument.verb, swapped, False)]
+                break
+    return [mine[i] for i in order[cut:]], pairs
+
+
+def identify(pairs: Sequence[Pair], says_yes: Callable[[str, str], bool]) -> Identification:
+    """Measure ``says_yes(verb, term)`` on pairs."""
+    yes = np.array([says_yes(p.verb, p.term) for p in pairs])
+    true = np.array([p.true for p in pairs])
+    return Identification(float((yes == true).mean()), float(yes[true].mean()), float(yes[~true].mean()), len(pairs))
+
+
+def by_concepts(taxonomy: Taxonomy, concepts: dict[str, Sequence[str]]) -> Callable[[str, str], bool]:
+    """Yes where the term falls under one of the verb's concepts; no for terms that the taxonomy lacks."""
+    return lambda verb, term: bool(covered_by(taxonomy, term, concepts[verb]))
