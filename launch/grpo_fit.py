@@ -8,9 +8,12 @@ processes prompts. Every step samples anew, so the ratio of old to new probabili
 vLLM samples with other roundings than the trainer computes with.
 
 What replaces TRL's own: the order of prompts (its RepeatSampler draws from a generator that no checkpoint keeps; here
-it is a function of (seed, epoch)), sampling on CPU (`HFGenerator`, seeded by (seed, step, rank), prompts read once),
+it is a function of (seed, epoch)), sampling on CPU (`HFGenerator`, seeded by (seed, step, prompt), prompts read once),
 rendering of prompts (`Renderer`, as in supervised training), savers and telemetry. Sampling, rewards, advantages and
 loss are TRL's. An epoch's last prompts are left out where they do not fill a step.
+
+With ``tools`` a completion is a chat: TRL's loop reads the calls, runs them, puts the results behind them and samples
+on; tokens that a tool wrote carry no loss. Every turn's prompt is read anew.
 
 Left out: FSDP2 and ZeRO-3 (TRL samples from whole weights), several updates per sample, evaluation while training.
 With vLLM the order of prompts is resumed exactly, the engine's own random numbers are not.
@@ -30,7 +33,7 @@ from launch import runtime
 from launch.base_trainer import BaseTrainer
 from launch.callbacks import StopSignals
 from launch.contracts import Sampling
-from launch.errors import DataError, LaunchError
+from launch.errors import DataError, LaunchError, RenderingError
 from launch.generate import HFGenerator
 from launch.grpo import SharedPrompts
 from launch.guard import NonFiniteError
@@ -61,6 +64,8 @@ def fit_grpo(
     name: str,
     seed: int,
     report_to: Sequence[str] = (),
+    tools: Sequence[Callable[..., Any]] = (),
+    tool_turns: int = 4,
 ) -> FitResult:
     """Reinforce what `reward` likes. The model given is used up; the result's folder holds weights or adapters.
 
@@ -70,10 +75,15 @@ def fit_grpo(
         reward: its columns are those of `rows`.
         rows: "prompt" (text or chat messages), and what the reward needs.
         options: see the module's header; ``eval_steps`` is not used.
+        tools: what the model may call (`launch.tools_pool.Pool.functions`); prompts are then chats, and the tokenizer's
+            chat template must show calls and results. ``grpo.max_new_tokens`` counts results too.
+        tool_turns: how often a completion may call before it must answer.
 
     Raises:
         LaunchError, CheckpointError, NonFiniteError, Interrupted: as `launch.trainer.fit`.
-        DataError: fewer prompts than one step needs, or one that leaves no room for an answer.
+        DataError: fewer prompts than one step needs, one that leaves no room for an answer, or text where tools need a
+            chat.
+        RenderingError: the chat template does not show calls, or nobody knows how to read calls out of it.
     """
     from datasets import Dataset
 
@@ -86,6 +96,10 @@ def fit_grpo(
     runtime.check_processes(options)
     check_examples(name, rows, None)
     facts = {**facts_of(options, rows, seed, args.world_size), "grpo": asdict(grpo)}
+    if tools:
+        check_tools(tokenizer, rows)
+        args.max_tool_calling_iterations = tool_turns
+        facts["tools"] = {"names": [tool.__name__ for tool in tools], "turns": tool_turns}
     needed = facts["examples_per_step"]
     if len(rows) < needed:
         raise DataError(f"{name}: a step takes {needed} prompts, here are {len(rows)}; lower train.batch_size")
@@ -104,6 +118,7 @@ def fit_grpo(
             reward=reward,
             rows=Dataset.from_list(list(rows)),
             peft_config=lora_config(options.lora) if options.lora is not None else None,
+            tools=tools,
             run=run,
             name=name,
             seed=seed,
@@ -131,6 +146,24 @@ def _arguments(
     )  # fmt: skip
 
 
+def check_tools(tokenizer: Any, rows: Sequence[dict[str, Any]]) -> None:
+    """Refuse what TRL could not train on with tools: prompts that are no chats, templates that it cannot read."""
+    from trl.chat_template_utils import add_response_schema, supports_tool_calling
+
+    texts = [number for number, row in enumerate(rows) if isinstance(row["prompt"], str)]
+    if texts:
+        raise DataError(f"prompt {texts[0]} is text; with tools give chat messages, a list of role and content")
+    if not supports_tool_calling(tokenizer):
+        raise RenderingError("the chat template does not show tool calls and their results; use one that does")
+    if getattr(tokenizer, "response_template", None) is None:
+        try:
+            add_response_schema(tokenizer)
+        except ValueError as error:
+            raise RenderingError(
+                "TRL does not know this chat template, so calls cannot be read; set tokenizer.response_template"
+            ) from error
+
+
 @cache
 def grpo_fit_trainer() -> type:
     """The trainer class, made from the installed TRL (whose import takes seconds)."""
@@ -152,6 +185,7 @@ class _OverRuntime(BaseTrainer):
         reward: Reward,
         rows: Any,
         peft_config: Any,
+        tools: Sequence[Callable[..., Any]],
         run: RunFolder,
         name: str,
         seed: int,
@@ -164,6 +198,7 @@ class _OverRuntime(BaseTrainer):
         self.tokenizer = tokenizer
         self._renderer = Renderer(tokenizer)
         own |= {"reward_funcs": reward, "processing_class": tokenizer, "peft_config": peft_config}
+        own |= {"tools": list(tools) or None}
         super().__init__(model=model, args=args, train_dataset=rows, **own)
         self.pupil = self.module = self.accelerator.unwrap_model(self.model)
         self.remove_callback(PrinterCallback)
@@ -186,10 +221,13 @@ class _OverRuntime(BaseTrainer):
         return found
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """Token ids of each prompt, rendered once per group."""
+        """Token ids of each prompt, rendered once per group; with tools by TRL, whose template shows them."""
         trainer: Any = self
         G = trainer.num_generations
-        ids = [self._renderer.prompt_ids(prompt) for prompt in prompts[::G]]
+        if trainer.tools:
+            ids = super()._tokenize_prompts(prompts[::G])[0]  # type: ignore[misc]
+        else:
+            ids = [self._renderer.prompt_ids(prompt) for prompt in prompts[::G]]
         return [row for row in ids for _ in range(G)], None, {}
 
     # ---------------------------------------------------------------- completions and their rewards
@@ -206,7 +244,8 @@ class _OverRuntime(BaseTrainer):
                 )
             from trl.models import unwrap_model_for_generation
 
-            seed = stable_seed(self.seed, "rollout", self.state.global_step, self.args.process_index)
+            # 0 where the rank might stand: what is drawn for a prompt does not depend on how many processes there are.
+            seed = stable_seed(self.seed, "rollout", self.state.global_step, 0)
             sampling = Sampling(trainer.max_completion_length, trainer.temperature, seed=seed)
             whole = unwrap_model_for_generation(self.model_wrapped, self.accelerator)
             with whole as model, self.accelerator.autocast():

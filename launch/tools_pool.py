@@ -82,16 +82,21 @@ class Pool:
         except ToolError as error:
             return json.dumps({"error": str(error)}, ensure_ascii=False), False
 
-    def functions(self) -> list[Callable[..., str]]:
-        """The tools as functions with their own signatures and docstrings, for ``tools=`` of TRL's trainers."""
-        return [self._function(spec) for spec in self.tools.values()]
+    def functions(self, raising: bool = True) -> list[Callable[..., str]]:
+        """The tools as functions with their own signatures and docstrings, for ``tools=`` of TRL's trainers.
 
-    def _function(self, spec: ToolSpec) -> Callable[..., str]:
+        Args:
+            raising: whether a failed call raises ToolError; False gives its line as JSON, as `answer` does, so that a
+                model reads the same in training as in use (TRL spells what is raised in its own way).
+        """
+        return [self._function(spec, raising) for spec in self.tools.values()]
+
+    def _function(self, spec: ToolSpec, raising: bool) -> Callable[..., str]:
         module, _, name = spec.target.partition(":")
 
         @functools.wraps(getattr(importlib.import_module(module), name))
         def run(**arguments: Any) -> str:
-            return self.call(spec.name, arguments)
+            return self.call(spec.name, arguments) if raising else self.answer(spec.name, arguments)[0]
 
         return run
 

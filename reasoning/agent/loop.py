@@ -2,7 +2,7 @@
 
 Chats run side by side: each round asks for one turn of every unfinished chat, then runs all calls of the round at once,
 as many as the pool has processes. A result, a refusal and a crash are all text that the model reads; only what is wrong
-with the machine (a server that is gone, a prompt that is too long) raises.
+with the machine (a server that is gone) or the caller (a first prompt that is too long) raises.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from launch.contracts import Generator, Sampling
+from launch.contracts import Generator, Prompt, Sampling
 from launch.endpoint import Endpoint, ServerError
 from launch.errors import RenderingError
 from launch.generate.sampling import check, stable_hash
@@ -23,6 +23,8 @@ from launch.tools import ToolError, ToolSpec, parse_arguments
 from reasoning.agent.calls import Call, Turn, read_turn
 
 Chat = list[dict[str, Any]]
+NO_ROOM = Turn("", finish="length")
+"""The turn of a chat that results have filled up to the model's context."""
 
 
 class Turns(Protocol):
@@ -60,8 +62,17 @@ class GeneratorTurns:
     def next(self, chats: Sequence[Chat], tools: Mapping[str, ToolSpec], sampling: Sampling) -> list[Turn]:
         schemas = [spec.schema for spec in tools.values()]
         prompts = [self.render(chat, schemas) for chat in chats]
-        answers = self.generator.generate(prompts, 1, sampling)
-        return [read_turn(completion, self.tokenizer, schemas) for [completion] in answers]
+        room = [self._has_room(chat, prompt) for chat, prompt in zip(chats, prompts, strict=True)]
+        asked: list[Prompt] = [prompt for prompt, has in zip(prompts, room, strict=True) if has]
+        answers = iter(self.generator.generate(asked, 1, sampling) if asked else [])
+        return [read_turn(next(answers)[0], self.tokenizer, schemas) if has else NO_ROOM for has in room]
+
+    def _has_room(self, chat: Chat, prompt: str) -> bool:
+        """Whether a turn still fits behind what tools said. A first prompt that is too long is the caller's error."""
+        context = getattr(self.generator, "context", None)
+        if context is None or chat[-1]["role"] != "tool":
+            return True
+        return len(self.tokenizer(prompt, add_special_tokens=False)["input_ids"]) + 1 < context
 
     def render(self, chat: Chat, schemas: Sequence[dict[str, Any]]) -> str:
         """The text that the model reads.

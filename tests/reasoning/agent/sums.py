@@ -33,19 +33,20 @@ def add(a: int, b: int) -> int:
 
 
 @tool(seconds=10)
-def wait(seconds: float) -> float:
+def wait(seconds: float) -> list[float]:
     """Wait.
 
     Args:
         seconds: How long.
 
     Returns:
-        Seconds waited.
+        When it began and ended, in seconds of this machine's clock.
     """
     import time
 
+    began = time.monotonic()
     time.sleep(seconds)
-    return seconds
+    return [began, time.monotonic()]
 
 
 TOOLS = {spec.name: spec for spec in (ToolSpec.of(add),)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
 
 from launch.contracts import Sampling
+from launch.errors import DataError
 from launch.generate import HFGenerator
 from launch.models import load_tokenizer
 from launch.serve import serve
@@ -45,6 +47,26 @@ def test_a_model_in_process_calls_and_answers(model: Path, pool: Pool) -> None:
     tokenizer = load_tokenizer(model)
     generator = HFGenerator(AutoModelForCausalLM.from_pretrained(model), tokenizer)
     check(Agent(GeneratorTurns(generator, tokenizer), pool, sampling=GREEDY).run(list(CHATS)))
+
+
+def test_a_chat_that_results_fill_up_ends_alone(model: Path, pool: Pool) -> None:
+    """The third chat, the longest, calls and then has no room for a turn; the others get their answers all the same."""
+    tokenizer = load_tokenizer(model)
+    generator = HFGenerator(AutoModelForCausalLM.from_pretrained(model), tokenizer)
+    turns = GeneratorTurns(generator, tokenizer)
+    schemas = [spec.schema for spec in TOOLS.values()]
+
+    def tokens(chat: list[dict[str, Any]]) -> int:
+        return len(tokenizer(turns.render(chat, schemas), add_special_tokens=False)["input_ids"])
+
+    whole = Agent(turns, pool, sampling=GREEDY).run(list(CHATS))
+    generator.context = tokens(whole[2].messages()[:-1]) + 1  # with its results, without its answer
+    found = Agent(turns, pool, sampling=GREEDY).run(list(CHATS))
+    assert [t.outcome for t in found] == ["answer", "answer", "length", "answer"]
+    assert [t.answer for t in found] == ["7", "14", "", "Hello."]
+    generator.context = tokens(whole[2].prompt)
+    with pytest.raises(DataError, match="the model's context is"):  # a first prompt is the caller's to shorten
+        Agent(turns, pool, sampling=GREEDY).run(list(CHATS))
 
 
 @pytest.mark.timeout(900)  # a vLLM start takes minutes on a busy machine
