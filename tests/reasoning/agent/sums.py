@@ -18,7 +18,7 @@ TEMPLATE = (
 )
 
 
-@tool(seconds=10)
+@tool(seconds=60)
 def add(a: int, b: int) -> int:
     """Add.
 
@@ -32,7 +32,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-@tool(seconds=10)
+@tool(seconds=60)
 def wait(seconds: float) -> list[float]:
     """Wait.
 
