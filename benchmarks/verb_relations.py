@@ -1,6 +1,6 @@
 """Does naming relations by WordNet's verbs help to resolve conflicts? docs/results/verb_relations.json and .md.
 
-    python -m benchmarks.verb_relations          # all sets, about ten minutes on one core
+    python -m benchmarks.verb_relations          # all sets; continues what is there, under --folder
 
 The resolver finds a contradiction where a passage states one relation of one head with two ends. Told as "employs" and
 "hired" the two are two relations to it. Here each set is resolved as it is, and with relations (or all verbs of the
@@ -18,7 +18,6 @@ import json
 import platform
 import random
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -160,16 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Relations named by WordNet's verbs, and without")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--count", type=int, default=270, help="planted conflicts of each kind")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "verb_relations", help="finished cells")
     asked = parser.parse_args(arguments)
-    start = time.time()
     rows, paths = [], []
     for name, way in ways().items():
-        hits, links = recovered(way, asked.count)
+        hits, links = _kept(asked.folder, f"links {name}", lambda: recovered(way, asked.count))  # noqa: B023
         paths.append({"way": name, "hits": hits, "links": links})
     for title, instances in sets(asked.data, asked.count).items():
-        before = measure(instances, (BASE, str))
+        before = _kept(asked.folder, f"{title} as it is", lambda: measure(instances, (BASE, str)))  # noqa: B023
         for name, way in ways().items():
-            got = before if name == "as it is" else measure(instances, way)
+            got = _kept(asked.folder, f"{title} {name}", lambda: measure(instances, way))  # noqa: B023
             share = wilson(sum(got["right"]), len(instances))
             change = paired(got["right"], before["right"])
             rows.append(
@@ -185,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
     told = {
-        "command": "python -m benchmarks.verb_relations", "commit": commit, "seconds": time.time() - start,
+        "command": "python -m benchmarks.verb_relations", "commit": commit,
         "python": platform.python_version(), "rows": rows, "paths": paths,
     }  # fmt: skip
     RESULTS.joinpath("verb_relations.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -193,16 +192,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _kept(folder: Path, name: str, make: Callable[[], Any]) -> Any:
+    """What `make` gives, kept as JSON under its name."""
+    file = folder / f"{name.replace(' ', '_').replace(',', '')}.json"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(make()), encoding="utf-8")
+        part.rename(file)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def page(told: dict[str, Any]) -> str:
     """docs/results/verb_relations.md."""
     out = [
         "# Relations named by WordNet's verbs: does the conflict resolver gain?",
         "",
-        f"`{told['command']}`, commit `{told['commit']}`, {told['seconds'] / 60:.0f} minutes on one of two shared CPU "
+        f"`{told['command']}`, commit `{told['commit']}`, on one of two shared CPU "
         "cores; seeds 0 to n - 1 of the planted sets, seed 0 of the others. Answers are told. Share of right decisions "
-        "with Wilson's 95 % interval; gain over *as it is* with a paired bootstrap interval and the sign test's p. At a "
-        "tie the first context is followed: chance is .50 where two contexts stand against each other. What was named "
-        "how: [verbs](../verbs.md#relations-in-conflict-graphs).",
+        "with Wilson's 95 % interval; gain over *as it is* with a paired bootstrap interval and the sign test's p. At "
+        "a tie the first context is followed: chance is .50 where two contexts stand against each other. What was "
+        "named how: [verbs](../verbs.md#relations-in-conflict-graphs).",
         "",
     ]
     for title in dict.fromkeys(row["set"] for row in told["rows"]):

@@ -65,7 +65,7 @@ def normalise_text(text: str, level: Level) -> str:
 
 @lru_cache(50_000)
 def verb_name(word: str, level: Level, inflected: bool = False) -> str:
-    """How a word is called as a verb; the word itself if it is none, or a noun more often. Stop words stay as they are.
+    """How a word is called as a verb; the word itself if it is a stop word, no verb, or a noun at least as often.
 
     Args:
         inflected: take it for a verb, however often it is a noun, if its form is not the base form.
@@ -74,9 +74,9 @@ def verb_name(word: str, level: Level, inflected: bool = False) -> str:
     base = lemma(word, "verb")
     if word in STOP_WORDS or base not in verbs.senses:
         return word
-    counts = sense_counts()
-    noun = lemma(word, "noun")
-    often_noun = counts.get(noun, {}).get("noun", 0) > counts.get(base, {}).get("verb", 0)
+    counts, noun = sense_counts(), lemma(word, "noun")
+    as_noun = counts.get(noun, {}).get("noun", 0) if noun in load("noun").senses else -1
+    often_noun = as_noun >= counts.get(base, {}).get("verb", 0)
     if often_noun and not (inflected and word != base):
         return word
     if level == "lemma":
