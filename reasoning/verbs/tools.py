@@ -44,14 +44,14 @@ def argument_concepts(
 
 @tool(seconds=120, megabytes=2048)
 def check_argument(
-    verb: str, role: Literal["subject", "object"], term: str, k: int = 10, text: str | None = None
+    verb: str, role: Literal["subject", "object"], term: str, k: int = 5, text: str | None = None
 ) -> dict[str, Any]:
     """Check whether something is a plausible subject or object of a verb.
 
     Args:
         verb: An English verb in its base form, such as "wear".
         role: Whether the term does it or has it done to it.
-        term: A noun or noun phrase in the singular, such as "scarf".
+        term: A noun or noun phrase, such as "scarf".
         k: How many concepts of the verb to compare with, 1 to 20.
         text: CoNLL-U file or folder of parsed text, below the data folder; without it WordNet's examples.
 
@@ -64,22 +64,24 @@ def check_argument(
 
     if not 1 <= k <= 20:
         raise DataError(f"k is {k}; give 1 to 20")
-    lexicon = _lexicon(text)
-    return {**lexicon.check(_base(verb), role, term, k), "known": term.strip().casefold() in lexicon.taxonomy}
+    # All ancestors: they tell true from false arguments better than direct pairs (docs/results/verb_identification.md).
+    lexicon = _lexicon(text, closure=True)
+    return {**lexicon.check(_base(verb), role, term, k), "known": lexicon.known(term) in lexicon.taxonomy}
 
 
 def _base(verb: str) -> str:
     return " ".join(verb.casefold().removeprefix("to ").split())
 
 
-def _lexicon(text: str | None) -> Lexicon:
+def _lexicon(text: str | None, closure: bool = False) -> Lexicon:
     from reasoning.verbs.lexicon import wordnet_lexicon
 
-    return _from_file(str(data_path(text))) if text else wordnet_lexicon()
+    return _from_file(str(data_path(text)), closure) if text else wordnet_lexicon(closure)
 
 
 @lru_cache(2)
-def _from_file(path: str) -> Lexicon:
+def _from_file(path: str, closure: bool) -> Lexicon:
     from reasoning.verbs.lexicon import Lexicon
+    from reasoning.verbs.taxonomy import wordnet
 
-    return Lexicon.from_conllu(path)
+    return Lexicon.from_conllu(path, wordnet(closure))
