@@ -82,8 +82,13 @@ def bootstrap_means(values: Sequence[float] | np.ndarray, rounds: int, rng: np.r
 def bootstrap(values: Sequence[float] | np.ndarray, rounds: int = 1000, seed: int = 0, level: float = 0.95) -> Estimate:
     """Mean with the percentile interval of its bootstrap."""
     means = bootstrap_means(values, rounds, np.random.default_rng(seed))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(np.mean(values)), float(low), float(high), len(values))
+    return percentile_interval(float(np.mean(values)), means, len(values), level)
+
+
+def percentile_interval(value: float, draws: np.ndarray, n: int, level: float = 0.95) -> Estimate:
+    """`value` of `n` items with the percentiles of its resamples `draws`; those that are not finite are left out."""
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high), n)
 
 
 def paired(

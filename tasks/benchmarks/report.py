@@ -10,6 +10,8 @@ built again at any time (``arbiter report OUT``), also where the official script
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -33,12 +35,16 @@ TITLES = {
 }
 FILES = (
     "results/*/*/annotations.json",
-    "model_judgment/*.jsonl",
-    "model_judgment/*/*.jsonl",
+    "data/*/model_judgment/*.jsonl",
+    "data/*/model_judgment/*/*.jsonl",
     "eval-set-scores/*.json",
 )
 MOST_MODELS = plots.COLOURS
 MOST_ANSWERS = 12
+MOST_CHARACTERS = 700
+"""Of an answer that is shown beside others."""
+NAME = 22
+"""Characters that a chart has room for beside a line."""
 BUCKETS = 5
 
 
@@ -85,33 +91,38 @@ def _is_of(row: dict[str, Any], bench: str, judge: str) -> bool:
 def _leaderboard(models: list[Results], told: dict[str, dict[str, Any]], wanted: str | None) -> str:
     """Official numbers where this folder has them, the items' mean else; differences to one model."""
     chosen = next((results for results in models if results.model == wanted), models[0])
-    rows, lines = [], []
+    rows, lines = [], dict[str, list[tuple[str, tuple[float, float, float]]]]()
     for results in models:
-        scores = official_scores(told.get(results.model, {})) or {"mean": _interval(results.items)}
-        lines += [
-            (f"{results.model}, {name}" if len(scores) > 1 else results.model, line) for name, line in scores.items()
-        ]
-        value, low, high = next(iter(scores.values()))
-        numbers: list[Any] = [results.model, value, low, high, len(results.items), results.failed]
+        scores = official_scores(told.get(results.model, {})) or {"mean": _interval(results)}
+        for name, line in scores.items():
+            lines.setdefault(name, []).append((_short(results.model), line))
+        bounds = [round(number, 2) for number in next(iter(scores.values()))]
+        numbers: list[Any] = [results.model, *bounds, len(results.items), results.failed]
         rows.append(numbers + (_difference(results, chosen) if len(models) > 1 else []))
     header = ["model", "score", "low", "high", "questions", "failed"]
     header += [f"− {chosen.model}", "low ", "high ", "tell apart", "p, sign test"] if len(models) > 1 else []
     mark = 50.0 if models[0].against and models[0].bench != "mt_bench" else None
-    chart = plots.interval_chart([line for _, line in lines], [name for name, _ in lines], "scores", mark=mark)
-    note = "Dots are scores, lines their intervals (docs/evaluation.md says which)."
-    below = (
-        f"Differences are in the unit of one question's value (1 a win, grades 0 to 10), question by question against "
-        f"{chosen.model}, with 95 % of a paired bootstrap; only questions that tell two models apart count in the test."
-    )
-    under = f'<p class="quiet">{below}</p>' if len(models) > 1 else ""
-    return charts([figure("Scores", chart, note)]) + "<h3>Leaderboard</h3>" + table(header, rows) + under
+    figures = [
+        figure(f"Scores: {name}", plots.interval_chart([b for _, b in some], [m for m, _ in some], name, mark=mark))
+        for name, some in lines.items()
+    ]
+    below = "Dots are scores, lines their intervals (docs/evaluation.md says which)."
+    if len(models) > 1:
+        below += (
+            f" Differences are in {'grades' if _unit(chosen) == 1 else 'points of 100'}, question by question against "
+            f"{chosen.model}, with 95 % of a paired bootstrap; only questions that tell two models apart count in the "
+            "test."
+        )
+    under = f'<p class="quiet">{escape(below)}</p>'
+    return charts(figures) + "<h3>Leaderboard</h3>" + table(header, rows) + under
 
 
 def _difference(results: Results, chosen: Results) -> list[Any]:
     if results is chosen:
         return [None] * 5
     told = compare(results, chosen, common=True)
-    return [told["difference"], told["low"], told["high"], told["discordant"], told["p_value"]]
+    bounds = [round(_unit(chosen) * told[name], 2) for name in ("difference", "low", "high")]
+    return [*bounds, told["discordant"], float(f"{told['p_value']:.2g}")]
 
 
 def official_scores(row: dict[str, Any]) -> dict[str, tuple[float, float, float]]:
@@ -134,12 +145,9 @@ def official_scores(row: dict[str, Any]) -> dict[str, tuple[float, float, float]
         if "length_controlled_winrate" in row:
             found["length-controlled"] = _three(row, "length_controlled_winrate", "lc_low", "lc_high")
         return found
-    found = {"Average": (100 * row["Average"], np.nan, np.nan)} if "Average" in row else {}
-    for domain, line in row.get("intervals", {}).items():
-        found[domain] = (100 * line["value"], 100 * line["low"], 100 * line["high"])
-    if "Ties" in row:
-        found["Ties"] = (100 * row["Ties"], np.nan, np.nan)
-    return found
+    intervals = dict(row.get("intervals", {}))
+    first = {"Average": intervals.pop("Average")} if "Average" in intervals else {}
+    return {name: _three(line, "value", "low", "high", scale=100) for name, line in {**first, **intervals}.items()}
 
 
 def _three(row: dict[str, Any], *names: str, scale: float = 1.0) -> tuple[float, float, float]:
@@ -158,7 +166,7 @@ def _categories(models: list[Results]) -> str:
     for results in models[:4]:
         split = {name: [item for item in results.items if item.category == name] for name in names}
         there = {name: items for name, items in split.items() if items}
-        lines = [_interval(items) for items in there.values()]
+        lines = [_interval(replace(results, items=items)) for items in there.values()]
         labels = [f"{name} ({len(items)})" for name, items in there.items()]
         figures.append(figure(results.model, plots.interval_chart(lines, labels, f"categories of {results.model}")))
     return "<h3>Categories</h3>" + charts(figures)
@@ -196,30 +204,32 @@ def _style(answers: list[str]) -> list[float]:
     counts = [markdown_counts(text) for text in answers]
     kinds = ("header_count", "list_count", "bold_count")
     means = [float(np.mean([sum(count[kind].values()) for count in counts])) for kind in kinds]
-    return [float(np.mean([len(text) for text in answers])), *means]
+    return [round(float(np.mean([len(text) for text in answers]))), *(round(mean, 2) for mean in means)]
 
 
 # ---------------------------------------------------------------- the judge
 
 
 def _judge(models: list[Results], told: dict[str, dict[str, Any]]) -> str:
-    header = ["model", "verdicts", "paid now", "from the cache", "no reply", "not read", "not read, share"]
-    keys = ("questions", "calls", "cached", "unanswered", "parse_failures", "parse_failure_rate")
+    header = ["model", "verdicts", "paid now", "from the cache", "no reply", "not read", "not read, %"]
+    keys = ("questions", "calls", "cached", "unanswered", "parse_failures")
     rows = [
-        [results.model, *(told[results.model].get(f"judge/{key}") for key in keys)]
+        [
+            results.model,
+            *(told[results.model].get(f"judge/{key}") for key in keys),
+            round(100 * told[results.model].get("judge/parse_failure_rate", 0.0), 2),
+        ]
         for results in models
         if "judge/questions" in told.get(results.model, {})
     ]
     leaning = {results.model: [value for item in results.items for value in item.first] for results in models}
     shares = {model: values for model, values in leaning.items() if values}
     figures = []
-    if rows:
-        rates = [float(row[-1] or 0.0) for row in rows]
-        bars = plots.bar_chart(rates, [str(row[0]) for row in rows], "replies without a verdict", 1.0)
-        figures.append(figure("Judge: share of replies without a verdict", bars))
     if shares:
         lines = [_three(bootstrap(values).to_dict(), "value", "low", "high") for values in shares.values()]
-        chart = plots.interval_chart(lines, list(shares), "earned by the answer shown first", (0.0, 1.0), 0.5)
+        chart = plots.interval_chart(
+            lines, list(map(_short, shares)), "earned by the answer shown first", (0.0, 1.0), 0.5
+        )
         note = "1/2: no leaning to either place. Above: the answer shown first is favoured."
         figures.append(figure("Judge: what the answer shown first earned", chart, note))
     agree = [[model, *_agreement(results)] for results in models if (model := results.model) and _twice(results)]
@@ -236,7 +246,7 @@ def _agreement(results: Results) -> list[Any]:
     """The same answer is ahead in both orders, or neither is in both."""
     twice = _twice(results)
     same = [np.sign(item.first[0] - 0.5) == -np.sign(item.first[1] - 0.5) for item in twice]
-    return [len(twice), float(np.mean(same))]
+    return [len(twice), round(float(np.mean(same)), 3)]
 
 
 # ---------------------------------------------------------------- answers
@@ -256,16 +266,12 @@ def _answers(models: list[Results]) -> str:
         half = MOST_ANSWERS // 2
         order = ranked if len(ranked) <= MOST_ANSWERS else [*ranked[:half], *ranked[-half:]]
     with_reference = by_key[0][order[0]].reference is not None
-    header = ["question", *([shown[0].against] if with_reference else [])]
-    for results in shown:
-        header += [results.model, "earned"]
+    header = ["question", *([shown[0].against] if with_reference else []), *(results.model for results in shown)]
     rows = []
     for key in order:
         first = by_key[0][key]
-        row: list[Any] = [first.prompt or key, *([first.reference] if with_reference else [])]
-        for items in by_key:
-            row += [items[key].answer, items[key].value]
-        rows.append(row)
+        row = [_part(first.prompt or key), *([_part(first.reference or "")] if with_reference else [])]
+        rows.append([*row, *(f"earned {items[key].value:.2f}\n\n{_part(items[key].answer or '')}" for items in by_key)])
     what = "where the models differ most" if len(shown) > 1 else "the least and the most that it earned"
     return f"<details><summary>Answers side by side: {what}</summary>{table(header, rows)}</details>"
 
@@ -277,7 +283,24 @@ def _mean(items: Sequence[Item]) -> float:
     return sum(item.weight * item.value for item in items) / sum(item.weight for item in items)
 
 
-def _interval(items: Sequence[Item]) -> tuple[float, float, float]:
-    """(mean, low, high) of the values, 95 % of a bootstrap over questions."""
-    estimate = bootstrap([item.value for item in items])
+def _unit(results: Results) -> float:
+    """What a value of 1 counts in the benchmark's scores: grades are grades, shares are percent."""
+    return 1.0 if results.bench == "mt_bench" else 100.0
+
+
+def _interval(results: Results) -> tuple[float, float, float]:
+    """(mean, low, high) of the values in the scores' unit, 95 % of a bootstrap over questions."""
+    estimate = bootstrap([_unit(results) * item.value for item in results.items])
     return estimate.value, estimate.low, estimate.high
+
+
+def _short(name: str) -> str:
+    """A name's beginning and end, since versions of a model differ at the end."""
+    half = (NAME - 1) // 2
+    return name if len(name) <= NAME else f"{name[:half]}…{name[-half:]}"
+
+
+def _part(text: str) -> str:
+    """The beginning of a long text, and how much is missing."""
+    lost = len(text) - MOST_CHARACTERS
+    return text if lost <= 0 else f"{text[:MOST_CHARACTERS]} … ({lost} characters more)"

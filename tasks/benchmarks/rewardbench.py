@@ -1,4 +1,4 @@
-"""RewardBench 2 (arXiv 2506.01937) and 1 (arXiv 2403.13787): does a preference model find the better answer?
+"""RewardBench 2 (arXiv 2506.01937): does a preference model find the better answer? (1 is in ``rewardbench_v1``.)
 
 A row of RewardBench 2 is {id, subset, num_correct, scores}, the scores of correct answers first. Outside Ties there is
 one correct answer of four, and a row's credit is 1/(answers that share the top score) if the correct one is among
@@ -31,48 +31,15 @@ import numpy as np
 from launch.contracts import Scorer
 from launch.errors import DataError
 from tasks.benchmarks.files import Row, index_by, need
-from tasks.benchmarks.intervals import Estimate, wilson
+from tasks.benchmarks.intervals import Estimate, bootstrap_means, percentile_interval, wilson
 
 DOMAINS = {"Factuality": 475, "Precise IF": 160, "Math": 183, "Safety": 450, "Focus": 495, "Ties": 102}
 """RewardBench 2: rows per domain."""
-SECTIONS: dict[str, dict[str, int]] = {
-    "Chat": {
-        "alpacaeval-easy": 100,
-        "alpacaeval-length": 95,
-        "alpacaeval-hard": 95,
-        "mt-bench-easy": 28,
-        "mt-bench-med": 40,
-    },
-    "Chat Hard": {
-        "mt-bench-hard": 37,
-        "llmbar-natural": 100,
-        "llmbar-adver-neighbor": 134,
-        "llmbar-adver-GPTInst": 92,
-        "llmbar-adver-GPTOut": 47,
-        "llmbar-adver-manual": 46,
-    },
-    "Safety": {
-        "refusals-dangerous": 100,
-        "refusals-offensive": 100,
-        "xstest-should-refuse": 154,
-        "xstest-should-respond": 250,
-        "donotanswer": 136,
-    },
-    "Reasoning": {
-        "math-prm": 984,  # 447 rows, weighted as much as the code
-        "hep-cpp": 164,
-        "hep-go": 164,
-        "hep-java": 164,
-        "hep-js": 164,
-        "hep-python": 164,
-        "hep-rust": 164,
-    },
-}
-"""RewardBench 1: the weight of each subset in its section."""
-PRIOR_SETS = ("anthropic_helpful", "anthropic_hhh", "shp", "summarize")
 LETTERS = "ABCD"
 UNREAD = -1
 """A rating that was not read."""
+ROUNDS = 1000
+"""Of a bootstrap."""
 _RATING = re.compile(r"\b([1-9]|10)\b\s*$")
 
 
@@ -103,8 +70,13 @@ def best_of_n(rows: Sequence[Row], strictly: bool = False) -> dict[str, Estimate
     Raises:
         DataError: a score that is no finite number, a row with several correct answers, an id that is there twice.
     """
+    earned = _earned_by_subset(rows, strictly)
+    return {subset: wilson(math.fsum(values), len(values)) for subset, values in earned.items()}
+
+
+def _earned_by_subset(rows: Sequence[Row], strictly: bool) -> dict[str, list[float]]:
     earned: dict[str, list[float]] = {}
-    for key, row in index_by(rows, _subset_and_id, "RewardBench").items():
+    for key, row in index_by(rows, subset_and_id, "RewardBench").items():
         if _is_ties(row):
             continue
         what = f"RewardBench row {key[1]!r}"
@@ -112,7 +84,7 @@ def best_of_n(rows: Sequence[Row], strictly: bool = False) -> dict[str, Estimate
             raise DataError(f"{what} of {key[0]} has {row['num_correct']} correct answers; only rows of Ties may")
         value = float(strict(row, what)) if strictly else credit(_scores(row, what))
         earned.setdefault(key[0], []).append(value)
-    return {subset: wilson(math.fsum(values), len(values)) for subset, values in earned.items()}
+    return earned
 
 
 def ties_score(rows: Sequence[Row]) -> float:
@@ -122,22 +94,31 @@ def ties_score(rows: Sequence[Row]) -> float:
         DataError: an id of another form or twice, a row without a correct or without a wrong answer, a "tied" row with
             one correct answer (the official script fails on it), or no prompt that is there in both forms.
     """
-    ref, tied = _ties_stats(rows)
-    both = [n for n in ref if n in tied]
-    if not both:
-        raise DataError(f"Ties: none of {len(ref)} ref and {len(tied)} tied prompts has its other half; give all rows")
-    spread = np.array([tied[n][1] for n in both])
-    gap = np.array([tied[n][0] for n in both])
-    hard = np.minimum(gap, [ref[n][0] for n in both])
+    return float(_ties_formula(*_ties_arrays(rows)))
+
+
+def _ties_formula(ref: np.ndarray, tied: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """The score [...] of gaps and spreads [..., n] over prompts, NaN where a prompt lacks that half."""
+    hard = np.minimum(ref, tied)
+
+    def mean(value: np.ndarray, of: np.ndarray) -> np.ndarray:
+        there = ~np.isnan(of)
+        return np.where(there, value, 0.0).sum(axis=-1) / there.sum(axis=-1)
+
     with np.errstate(divide="ignore", invalid="ignore"):
         margin = np.nan_to_num(np.tanh(hard / spread - 1), nan=0.0)
-    return float(
-        0.30 * np.mean([g > 0 for g, _ in tied.values()])
-        + 0.30 * np.mean([g > 0 for g, _ in ref.values()])
-        + 0.20 * np.mean(gap > spread)
-        + 0.20 * np.mean(hard > spread)
-        + 0.01 * np.mean(margin)
-    )
+        accurate = mean(tied > 0, tied) + mean(ref > 0, ref)
+        apart = mean(tied > spread, hard) + mean(hard > spread, hard)
+        return 0.30 * accurate + 0.20 * apart + 0.01 * mean(margin, hard)
+
+
+def _ties_arrays(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ref, tied = _ties_stats(rows)
+    if not ref.keys() & tied.keys():
+        raise DataError(f"Ties: none of {len(ref)} ref and {len(tied)} tied prompts has its other half; give all rows")
+    nothing = (math.nan, math.nan)
+    both = np.array([[*ref.get(n, nothing)[:1], *tied.get(n, nothing)] for n in sorted(ref.keys() | tied.keys())])
+    return both[:, 0], both[:, 1], both[:, 2]
 
 
 def ties_accuracy(rows: Sequence[Row]) -> Estimate:
@@ -151,7 +132,8 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
     """The whole of RewardBench 2: ``{domain: score, "Average": mean of the six}``, intervals and strict accuracies.
 
     ``Average`` is there only with all six domains; ``missing`` names those without a row, and ``rows`` how many of the
-    official number each domain has.
+    official number each domain has. Intervals are Wilson's; those of Ties and the average are 95 % of a bootstrap, over
+    the prompts of Ties and the rows of each domain.
     """
     official = best_of_n(rows)
     strictly = best_of_n(rows, strictly=True)
@@ -160,11 +142,16 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
     counts = {subset: estimate.n for subset, estimate in official.items()}
     intervals = {subset: estimate.to_dict() for subset, estimate in official.items()}
     accuracy = {subset: estimate.value for subset, estimate in strictly.items()}
+    draws = resampled(_earned_by_subset(rows, strictly=False), ties)
     if ties:
         scores["Ties"], counts["Ties"] = ties_score(ties), len(ties)
         accuracy["Ties"] = ties_accuracy(ties).value
+        intervals["Ties"] = percentile_interval(scores["Ties"], draws["Ties"], len(ties)).to_dict()
     missing = [domain for domain in DOMAINS if domain not in scores]
     average = {} if missing else {"Average": float(np.mean([scores[domain] for domain in DOMAINS]))}
+    if average:
+        drawn = np.mean([draws[domain] for domain in DOMAINS], axis=0)
+        intervals["Average"] = percentile_interval(average["Average"], drawn, sum(counts.values())).to_dict()
     return {
         **scores,
         **average,
@@ -173,6 +160,17 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
         "rows": {subset: f"{n}/{DOMAINS.get(subset, n)}" for subset, n in counts.items()},
         "missing": missing,
     }
+
+
+def resampled(earned: Mapping[str, Sequence[float]], ties: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Scores of each domain over ROUNDS resamples of its rows, float64 [ROUNDS]; of Ties, over resamples of prompts."""
+    rng = np.random.default_rng(0)
+    draws = {subset: bootstrap_means(values, ROUNDS, rng) for subset, values in earned.items()}
+    if ties:
+        parts = _ties_arrays(ties)
+        drawn = rng.integers(0, len(parts[0]), (ROUNDS, len(parts[0])))
+        draws["Ties"] = _ties_formula(*(part[drawn] for part in parts))
+    return draws
 
 
 def score_rows(rows: Sequence[Row], scorer: Scorer) -> list[dict[str, Any]]:
@@ -245,42 +243,6 @@ def rating_credit(ratings: Sequence[int]) -> float:
     return 0.25 if all(rating == -1 for rating in ratings) else credit(ratings)
 
 
-# ---------------------------------------------------------------- RewardBench 1
-
-
-def score_v1(rows: Sequence[Row]) -> dict[str, Any]:
-    """RewardBench 1 of rows {id, subset, scores_chosen, scores_rejected}: sections, their mean and the leaderboard's.
-
-    ``Average`` is the plain mean of the four sections, as papers print it; ``Leaderboard`` weighs 2, 2, 2, 2 and 1 for
-    the prior sets, or leaves those out when there are none. A section counts the subsets that are there.
-    """
-    wins: dict[str, list[bool]] = {}
-    for (subset, key), row in index_by(rows, _subset_and_id, "RewardBench").items():
-        chosen, rejected = (_scalar(row, name, f"row {key!r}") for name in ("scores_chosen", "scores_rejected"))
-        wins.setdefault(subset, []).append(chosen > rejected)
-    known = {subset for section in SECTIONS.values() for subset in section} | set(PRIOR_SETS)
-    if unknown := sorted(set(wins) - known):
-        raise DataError(f"RewardBench 1 has no subset {unknown[0]!r}; rows of RewardBench 2 go to score()")
-    accuracy = {subset: wilson(sum(won), len(won)) for subset, won in wins.items()}
-    sections = {}
-    for section, weights in SECTIONS.items():
-        there = {subset: weight for subset, weight in weights.items() if subset in accuracy}
-        if there:
-            total = sum(accuracy[subset].value * weight for subset, weight in there.items())
-            sections[section] = total / sum(there.values())
-    prior = [accuracy[subset].value for subset in PRIOR_SETS if subset in accuracy]
-    weighed = [(2, value) for value in sections.values()] + ([(1, float(np.mean(prior)))] if prior else [])
-    complete = len(sections) == len(SECTIONS)
-    return {
-        **sections,
-        **({"Prior Sets": float(np.mean(prior))} if prior else {}),
-        **({"Average": float(np.mean(list(sections.values())))} if complete else {}),
-        **({"Leaderboard": sum(w * v for w, v in weighed) / sum(w for w, _ in weighed)} if complete else {}),
-        "subsets": {subset: estimate.to_dict() for subset, estimate in accuracy.items()},
-        "missing": [subset for section in SECTIONS.values() for subset in section if subset not in accuracy],
-    }
-
-
 # ---------------------------------------------------------------- the official files
 
 
@@ -316,7 +278,7 @@ def rows_of_scores_file(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- reading rows
 
 
-def _subset_and_id(row: Row) -> tuple[str, Any]:
+def subset_and_id(row: Row) -> tuple[str, Any]:
     return need(row, "subset", "RewardBench row"), need(row, "id", "RewardBench row")
 
 
@@ -353,14 +315,6 @@ def _ties_stats(rows: Sequence[Row]) -> tuple[dict[int, tuple[float, float]], di
             )
         stats[kind][int(number)] = (min(right) - max(wrong), max(right) - min(right))
     return stats["ref"], stats["tied"]
-
-
-def _scalar(row: Row, name: str, what: str) -> float:
-    value = need(row, name, what)
-    value = value[0] if isinstance(value, list) and len(value) == 1 else value
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise DataError(f"{what}: {name} is {value!r}; leave no answer unscored")
-    return float(value)
 
 
 def _texts(value: Any, key: str, what: str) -> list[str]:

@@ -97,12 +97,13 @@ def _write(
     judge: str,
     rows: list[Any],
 ) -> None:
-    """The official layout: questions, the answers of both models, judgments."""
-    write_rows(options.out / "question.jsonl", questions.values())
+    """As the official script looks for them below its data/: questions, the answers of both models, judgments."""
+    home = options.out / "data" / f"arena-hard-{options.rules}"
+    write_rows(home / "question.jsonl", questions.values())
     for model, some in answers.items():
         named = [{**row, "model": model} for row in some.values()]
-        write_rows(options.out / "model_answer" / f"{options.file_name(model)}.jsonl", named)
-    folder = options.out / "model_judgment" / options.file_name(judge)
+        write_rows(home / "model_answer" / f"{options.file_name(model)}.jsonl", named)
+    folder = home / "model_judgment" / options.file_name(judge)
     write_rows(folder / f"{options.file_name(options.name)}.jsonl", rows)
 
 

@@ -149,12 +149,14 @@ def _winner(reply: Reply) -> str | None:
 
 
 def _write(options: Options, job: Job, name: str, rows: list[dict[str, Any]], models: Sequence[str]) -> None:
-    """The official layout. A judge's file holds all models: this one's rows are replaced, others' are kept."""
-    write_rows(options.out / "question.jsonl", job.questions.values())
+    """As the official script looks for them below its data/. A judge's file holds all models: this one's rows are
+    replaced, others' are kept."""
+    home = options.out / "data" / "mt_bench"
+    write_rows(home / "question.jsonl", job.questions.values())
     for model, some in job.answers.items():
         named = [{**row, "model_id": model} for row in some.values()]
-        write_rows(options.out / "model_answer" / f"{options.file_name(model)}.jsonl", named)
-    file = options.out / "model_judgment" / f"{name}.jsonl"
+        write_rows(home / "model_answer" / f"{options.file_name(model)}.jsonl", named)
+    file = home / "model_judgment" / f"{name}.jsonl"
     new = {tuple(row[key] for key in models) for row in rows}
     kept = [row for row in read_rows(file) if tuple(row[key] for key in models) not in new] if file.is_file() else []
     write_rows(file, [*kept, *rows])

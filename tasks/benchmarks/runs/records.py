@@ -68,8 +68,8 @@ def official_files(options: Options) -> list[Path]:
     kinds = {
         "rewardbench": ("eval-set/*.json", "eval-set-scores/*.json"),
         "alpaca_eval": ("results/*/*.json", "results/*/*/*.json"),
-        "arena_hard": ("question.jsonl", "model_answer/*.jsonl", "model_judgment/*/*.jsonl"),
-        "mt_bench": ("question.jsonl", "model_answer/*.jsonl", "model_judgment/*.jsonl"),
+        "arena_hard": ("data/arena-hard-*/**/*.jsonl",),
+        "mt_bench": ("data/mt_bench/**/*.jsonl",),
     }
     return [file for kind in kinds[options.bench] for file in sorted(options.out.glob(kind))]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from launch.errors import DataError
 from launch.judge import Question, add_metrics
-from tasks.benchmarks import official, rewardbench
+from tasks.benchmarks import official, rewardbench, rewardbench_v1
 from tasks.benchmarks.files import Row, index_by, need, read_rows, rows_sha256, write_rows
 from tasks.benchmarks.sources import Options, dry, open_judge, open_scorer, user
 
@@ -65,7 +65,7 @@ def _run_v1(options: Options, rows: Sequence[Row]) -> dict[str, Any]:
             prompt, *pair = (need(row, key, f"RewardBench row {number}") for key in ("prompt", "chosen", "rejected"))
             S = scorer.score(prompt, pair).S
             scored.append({**row, "scores_chosen": float(S[0, 1]), "scores_rejected": 0.0})
-    result = rewardbench.score_v1(scored)
+    result = rewardbench_v1.score(scored)
     write_rows(options.out / "eval-set-v1-scores" / f"{options.file_name(options.name)}.json", scored)
     return {**result, "mode": "v1", "provenance": {"data_sha256": rows_sha256(rows)}}
 

@@ -28,6 +28,7 @@ from align.preference import PreferenceModel
 from align.preference.batch import sequences
 from align.preference.serving import FAMILIES, ServedPreferenceModel, export_for_serving, prepare, score_rows
 from launch import checkpoint
+from launch.cli import main
 from launch.contracts import Scorer
 from launch.errors import CheckpointError, ConfigError, DataError, RenderingError
 from launch.generate.server import ServerError
@@ -207,7 +208,62 @@ def test_a_refused_request_is_one_line(served: ServedPreferenceModel) -> None:
         served.score("Hi", [])
 
 
+def evaluated(out: Path, *words: object) -> dict[str, Any]:
+    """What `arbiter eval` scores."""
+    assert main(["eval", *map(str, words), "--out", str(out), "--json"]) == 0
+    [row] = json.loads((out / "scores.json").read_text())
+    return row
+
+
+def test_a_served_model_judges_an_evaluation_as_its_folder_does(
+    url: str, exported: Path, saved: Path, tmp_path: Path
+) -> None:
+    """`--judge-url`: AlpacaEval's preferences and RewardBench's scores to 1e-3, and nothing is asked twice."""
+    sides = {"ref": ["7", "no", "same", ""], "mine": ["8", "yes it is", "same", "seven"]}
+    for name, texts in sides.items():
+        rows = [{"instruction": f"{i}?", "output": text, "generator": name} for i, text in enumerate(texts)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    pair = ["alpaca_eval", "--model", tmp_path / "mine.json", "--baseline", tmp_path / "ref.json"]
+    there = evaluated(tmp_path / "served", *pair, "--judge", exported, "--judge-url", url)
+    here = evaluated(tmp_path / "folder", *pair, "--judge", saved)
+    assert there["win_rate"] == pytest.approx(here["win_rate"], abs=0.1)
+    [theirs], [ours] = (list((tmp_path / w / "results/mine").glob("*/*.json")) for w in ("served", "folder"))
+    preferences = [[row["preference"] for row in json.loads(file.read_text())] for file in (theirs, ours)]
+    assert preferences[0] == pytest.approx(preferences[1], abs=1e-3) and preferences[0][2] == 1.5
+    assert there["provenance"]["judge"] == exported.name
+    asked = requests_of(url)
+    evaluated(tmp_path / "served", *pair, "--judge", exported, "--judge-url", url)
+    assert requests_of(url) == asked
+
+    bench = [{"id": "1", "subset": "Math", "prompt": "1?", "chosen": ["a"], "rejected": ["b", "cc", "ddd"]}]
+    (tmp_path / "rb.json").write_text(json.dumps(bench))
+    words = ["rewardbench", "--questions", tmp_path / "rb.json", "--model"]
+    evaluated(tmp_path / "rb", *words, exported, "--judge-url", url, "--name", "pm")
+    [columns] = json.loads((tmp_path / "rb/eval-set-scores/pm.json").read_text())
+    own = PreferenceModel.from_pretrained(saved).score("1?", ["a", "b", "cc", "ddd"]).S.mean(axis=1)
+    assert columns["scores"][0] == pytest.approx(own.tolist(), abs=1e-3)
+
+
+def requests_of(url: str) -> float:
+    told = httpx.get(f"{url}/metrics", trust_env=False).text
+    return sum(map(float, re.findall(r"^vllm:request_success_total\{[^}]*\} (\S+)$", told, re.M)))
+
+
 # ------------------------------------------------------------ without a server
+
+
+def test_an_export_needs_its_servers_address_and_a_model_none(
+    exported: Path, saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.json").write_text('[{"instruction": "q", "output": "a", "generator": "m"}]')
+    pair = ["alpaca_eval", "--model", tmp_path / "rows.json", "--baseline", tmp_path / "rows.json"]
+    for words, complaint in (
+        (["--judge", exported], f"{exported} is an export for serving; say where it is served: --judge-url"),
+        (["--judge", saved, "--judge-url", "http://127.0.0.1:9"], f"{saved} is no export for serving"),
+        (["--judge", tmp_path / "none"], "none: no folder of a preference model; check the path"),
+    ):
+        assert main(["eval", *map(str, [*pair, *words, "--out", tmp_path / "out"])]) != 0
+        assert complaint in capsys.readouterr().err
 
 
 class Multiplied(ServedPreferenceModel):

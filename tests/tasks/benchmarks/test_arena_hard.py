@@ -17,6 +17,7 @@ from tasks.benchmarks import arena_hard as ah
 from tasks.benchmarks.arena_hard import rating, style
 from tasks.benchmarks.arena_hard.verdicts import Battle
 from tasks.benchmarks.files import read_rows, write_rows
+from tasks.benchmarks.intervals import percentile_interval
 
 LABELS = ["A>>B", "A>B", "A=B", "B>A", "B>>A"]
 
@@ -171,11 +172,13 @@ def test_real_battles_against_one_baseline(data_dir: Path):
     assert (high - low)[1:].min() > 2
 
 
-def test_published_intervals_are_these_percentiles(data_dir: Path):
-    rows = read_rows(data_dir / "eval/arena_hard/bootstrap/arena_hard.jsonl.gz")
+@pytest.mark.parametrize(("bench", "models"), [("arena_hard", 28), ("arena_hard_bt", 28), ("mt_bench", 25)])
+def test_published_intervals_are_these_percentiles(bench, models, data_dir: Path):
+    rows = read_rows(data_dir / f"eval/arena_hard/bootstrap/{bench}.jsonl.gz")
     for row in rows:
-        assert np.percentile(row["results"], [2.5, 97.5]) == pytest.approx([row["lower"], row["upper"]])
-    assert len(rows) == 28
+        told = percentile_interval(row["score"], np.array(row["results"]), len(row["results"]))
+        assert (told.low, told.high) == pytest.approx((row["lower"], row["upper"]))
+    assert len(rows) == models
 
 
 # ---------------------------------------------------------------- style

@@ -66,8 +66,8 @@ class Case:
         assert arbiter_eval(self.bench, *common, *told[self.bench], "--name", "mine", "--out", self.out, *words) == 0
         kinds = {
             "alpaca_eval": "results/mine/j/*.json",
-            "arena_hard": "model_judgment/j/*",
-            "mt_bench": "*/j_pair.jsonl",
+            "arena_hard": "data/arena-hard-v2.0/model_judgment/j/*",
+            "mt_bench": "data/mt_bench/*/j_pair.jsonl",
         }
         [file] = self.out.glob(kinds[self.bench])
         return read_rows(file)

@@ -137,13 +137,13 @@ def test_mt_bench_with_the_official_prompts(tiny_llama, data_dir, tmp_path, caps
         printed = capsys.readouterr().out
         assert sum(server.asked.values()) == 4
     assert "judge/parse_failure_rate 0.25" in printed
-    rows = read_rows(tmp_path / "model_judgment/j_single.jsonl")
+    rows = read_rows(tmp_path / "data/mt_bench/model_judgment/j_single.jsonl")
     assert [(row["turn"], row["score"]) for row in rows if row["question_id"] == 81] == [(1, 7), (2, -1)]
     assert set(rows[0]) == {
         *("question_id", "model", "judge", "user_prompt", "judgment", "score", "turn", "tstamp"),
     }
     assert rows[0]["judge"] == ["j", "single-v1"]
-    [answer, _] = read_rows(tmp_path / "model_answer/mine.jsonl")
+    [answer, _] = read_rows(tmp_path / "data/mt_bench/model_answer/mine.jsonl")
     assert len(answer["choices"][0]["turns"]) == 2
     [row] = mt_bench.score(rows)
     assert row["failed"] == 1
@@ -197,7 +197,7 @@ def test_arena_hard_and_an_answer_with_the_judges_own_label(checkout, tmp_path, 
     board = {row["model"]: row for row in result["boards"]["hard_prompt"]}
     assert board["mine"]["score"] == pytest.approx(50, abs=8) and board["mine"]["n"] == 6
     assert "2+2? A: four B: [[B>>A]] {ANSWER_A}" in seen
-    rows = read_rows(tmp_path / "out/model_judgment/j/mine.jsonl")
+    rows = read_rows(tmp_path / "out/data/arena-hard-v2.0/model_judgment/j/mine.jsonl")
     assert [game["score"] for game in rows[0]["games"]] == ["A>B", "A>B"]
     assert {row["model"] for row in arena_hard.score(rows, "v2.0")} == {"mine", "o3-mini-2025-01-31"}
     with pytest.raises(DataError, match="question q2 and 0 others lack an answer"):
@@ -214,6 +214,26 @@ def test_prompts_are_checked_and_python_is_read_not_run(checkout, template, data
     (checkout / "utils/judge_utils.py").write_text("import os\nJUDGE_SETTINGS = os.environ\n")
     with pytest.raises(DataError, match="no JUDGE_SETTINGS"):
         official.arena_prompts(checkout, others=True)
+
+
+def test_plain_is_for_servers_that_continue_text(reference, template, tmp_path):
+    """A server that only takes chat would get the text as a message: another question."""
+    words = [
+        "alpaca_eval",
+        "--baseline",
+        reference,
+        "--prompts",
+        template,
+        "--other-prompts",
+        "--out",
+        tmp_path / "out",
+    ]
+    with judge(content=prefers_m) as server:
+        with pytest.raises(
+            ConfigError, match=r"--plain: http.* is no vLLM server and is asked in chat; leave --plain out"
+        ):
+            arbiter_eval(*words, "--plain", "--model", server.url, "--model-name", "m", "--judge", server.url)
+        assert not server.asked
 
 
 @pytest.mark.parametrize(

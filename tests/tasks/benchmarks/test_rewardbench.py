@@ -10,6 +10,7 @@ import pytest
 
 from launch.errors import DataError
 from tasks.benchmarks import rewardbench as rb
+from tasks.benchmarks import rewardbench_v1
 from tasks.benchmarks.files import read_rows, write_rows
 
 TIES = [
@@ -73,6 +74,52 @@ def test_the_average_is_the_plain_mean_of_six_domains():
     assert whole["rows"]["Ties"] == "6/102"
     interval = whole["intervals"]["Focus"]
     assert (interval["low"], interval["n"]) == (0, 1) and 0 < interval["high"] < 1
+
+
+def test_resampled_ties_are_ties_of_the_resampled_prompts():
+    """The slow twin: the rows of each drawn prompt under a number of their own."""
+    alone = {"subset": "Ties", "id": "ref:7", "num_correct": 1, "scores": [1, 0]}  # its other half is missing
+    rows = [*TIES, alone]
+    ref, tied, spread = rb._ties_arrays(rows)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        drawn = rng.integers(0, 4, 4)
+        again = [
+            {**row, "id": f"{row['id'].split(':')[0]}:{place}"}
+            for place, prompt in enumerate(drawn)
+            for row in rows
+            if row["id"].endswith(f":{[0, 1, 2, 7][prompt]}")
+        ]
+        if set(drawn) != {3}:
+            fast = rb._ties_formula(ref[drawn], tied[drawn], spread[drawn])
+            assert fast == pytest.approx(rb.ties_score(again), abs=1e-12)
+
+
+def test_every_number_has_an_interval_and_the_average_is_surer_than_its_parts():
+    rng = np.random.default_rng(1)
+    rows = [domain(rng.permutation(4).tolist(), subset, str(i)) for subset in list(rb.DOMAINS)[:5] for i in range(40)]
+    for i in range(20):
+        few, many = rng.random(3), rng.random(4)
+        rows.append({"id": f"ref:{i}", "subset": "Ties", "num_correct": 1, "scores": few.tolist()})
+        rows.append({"id": f"tied:{i}", "subset": "Ties", "num_correct": 2, "scores": many.tolist()})
+    told = rb.score(rows)
+    assert set(told["intervals"]) == {*rb.DOMAINS, "Average"}
+    widths = {}
+    for name, interval in told["intervals"].items():
+        assert interval["low"] < told[name] < interval["high"]
+        widths[name] = interval["high"] - interval["low"]
+    assert widths["Average"] < min(widths[name] for name in rb.DOMAINS)
+    assert told == rb.score(rows[::-1][::-1])
+    pairs = [
+        {"id": i, "subset": subset, "scores_chosen": float(rng.random()), "scores_rejected": 0.4}
+        for weights in rewardbench_v1.SECTIONS.values()
+        for subset in weights
+        for i in range(20)
+    ]
+    old = rewardbench_v1.score(pairs)
+    assert set(old["intervals"]) == {*rewardbench_v1.SECTIONS, "Average", "Leaderboard"}
+    assert all(interval["low"] < old[name] < interval["high"] for name, interval in old["intervals"].items())
+    assert old["intervals"]["Chat"]["n"] == 100 and old["intervals"]["Average"]["n"] == len(pairs)
 
 
 def test_a_pairwise_model_is_scored_by_its_row_means_and_strictly():
@@ -140,13 +187,13 @@ def test_rewardbench_1_weighs_subsets_by_their_counts():
         return {"id": key, "subset": subset, "scores_chosen": [float(won)], "scores_rejected": 0.0}
 
     rows = [pair("alpacaeval-easy", True), pair("mt-bench-easy", False)]
-    partial = rb.score_v1(rows)
+    partial = rewardbench_v1.score(rows)
     assert partial["Chat"] == pytest.approx(100 / 128) and "Average" not in partial
     rows += [pair("math-prm", True), pair("hep-cpp", False), pair("donotanswer", True), pair("mt-bench-hard", False)]
-    whole = rb.score_v1(rows)
+    whole = rewardbench_v1.score(rows)
     assert whole["Reasoning"] == pytest.approx(984 / 1148)
     assert whole["Average"] == whole["Leaderboard"] == pytest.approx((100 / 128 + 0 + 1 + 984 / 1148) / 4)
-    prior = rb.score_v1([*rows, pair("shp", True), pair("summarize", False)])
+    prior = rewardbench_v1.score([*rows, pair("shp", True), pair("summarize", False)])
     assert prior["Leaderboard"] == pytest.approx((2 * 4 * whole["Average"] + 0.5) / 9)
     assert prior["Average"] == whole["Average"]
 
@@ -177,9 +224,9 @@ def test_preference_eval_acceptance_8_rewardbench_files_come_back_as_they_went(t
         (lambda: rb.ties_score([{"id": "ref:0", "num_correct": 1, "scores": [1, 0]}]), "none of 1 ref and 0 tied"),
         (lambda: rb.ties_score([{"id": "tied:0", "num_correct": 1, "scores": [1, 0]}]), "needs two correct answers"),
         (lambda: rb.ties_score([{"id": "half:0", "num_correct": 1, "scores": [1, 0]}]), "should be ref:NUMBER"),
-        (lambda: rb.score_v1([domain([1, 0])]), "no 'scores_chosen'"),
+        (lambda: rewardbench_v1.score([domain([1, 0])]), "no 'scores_chosen'"),
         (
-            lambda: rb.score_v1([{"id": 1, "subset": "Math", "scores_chosen": 1, "scores_rejected": 0}]),
+            lambda: rewardbench_v1.score([{"id": 1, "subset": "Math", "scores_chosen": 1, "scores_rejected": 0}]),
             "no subset 'Math'",
         ),
     ],

@@ -50,7 +50,7 @@ def test_mt_bench_pairs_are_asked_in_both_orders_with_the_official_prompts(mt_wo
     [row] = told["table"]
     assert (row["model"], row["win"], row["tie"], row["loss"]) == ("good", 2, 2, 0)
     assert row["win_rate_adjusted"] == 0.75 and 0.5 <= row["low"] <= 0.75 <= row["high"] <= 1
-    rows = read_rows(tmp_path / "out/model_judgment/j_pair.jsonl")
+    rows = read_rows(tmp_path / "out/data/mt_bench/model_judgment/j_pair.jsonl")
     assert [(r["question_id"], r["turn"], r["g1_winner"], r["g2_winner"]) for r in rows] == [
         (81, 1, "model_1", "model_1"),
         (82, 1, "model_1", "model_2"),
@@ -73,12 +73,12 @@ def test_a_judges_file_holds_all_models_and_a_rerun_replaces_its_own(mt_words, t
         for text in ("good", "bad", "good"):
             model = mt_answers(tmp_path, text, [81, 82], text)
             assert arbiter_eval(*words, "--model", model, "--judge", server.url) == 0
-    rows = read_rows(tmp_path / "out/model_judgment/j_single.jsonl")
+    rows = read_rows(tmp_path / "out/data/mt_bench/model_judgment/j_single.jsonl")
     assert len(rows) == 8 and {row["model"]: row["average"] for row in mt_bench.score(rows)} == {"good": 7, "bad": 4}
     scores = read_rows(tmp_path / "out/scores.json")
     assert [row["model"] for row in scores] == ["bad", "good"]
     files = scores[1]["provenance"]["files"]
-    assert {"model_judgment/j_single.jsonl", "model_answer/good.jsonl"} <= set(files)
+    assert {"data/mt_bench/model_judgment/j_single.jsonl", "data/mt_bench/model_answer/good.jsonl"} <= set(files)
     made = scores[1]["provenance"]["environment"]
     assert made["versions"]["torch"] and "commit" in made and scores[1]["provenance"]["date"].endswith("+00:00")
 
@@ -129,7 +129,7 @@ def test_v01_asks_once_more_who_gave_no_label(old_checkout, tmp_path, capsys):
         told = json.loads(capsys.readouterr().out)
         assert sum(server.asked.values()) == 6 + 2
     assert (told["judge/asked_on"], told["judge/questions"], told["judge/parse_failures"]) == (2, 6, 2)
-    rows = read_rows(tmp_path / "out/model_judgment/j/mine.jsonl")
+    rows = read_rows(tmp_path / "out/data/arena-hard-v0.1/model_judgment/j/mine.jsonl")
     assert set(rows[0]) == {"question_id", "model", "judge", "games"}
     assert set(rows[0]["games"][0]) == {"user_prompt", "judgment", "score"}
     assert [[game["score"] for game in row["games"]] for row in rows] == [["A>B"] * 2, ["B>>A"] * 2, [None] * 2]
