@@ -57,6 +57,39 @@ def test_verbs_acceptance_1_branch_and_bound_equals_brute_force() -> None:
     assert with_last >= 20 and without >= 20
 
 
+def as_printed(weights: list[float], compatible: np.ndarray, k: int) -> float:
+    """The best weight by the order of the paper's pseudo-code: the end of the list is tested before the size."""
+    best = 0.0
+
+    def branch(i: int, chosen: list[int], score: float) -> None:
+        nonlocal best
+        if i >= len(weights):
+            return
+        if len(chosen) == k:
+            best = max(best, score)
+            return
+        if all(compatible[i, j] for j in chosen):
+            branch(i + 1, [*chosen, i], score + weights[i])
+        branch(i + 1, chosen, score)
+
+    branch(0, [], 0.0)
+    return best
+
+
+def test_the_printed_order_loses_the_last_concept_and_nothing_else() -> None:
+    rng = np.random.default_rng(4)
+    lost = 0
+    for _ in range(300):
+        weights, compatible = graph(rng, 6)
+        truth, printed = best_clique(weights, compatible, 3), as_printed(weights, compatible, 3)
+        if printed < truth.weight - 1e-9:
+            assert 5 in truth.nodes
+            lost += 1
+        else:
+            assert printed == pytest.approx(truth.weight)
+    assert lost >= 10
+
+
 def test_bound_saves_work_and_the_budget_is_told() -> None:
     rng = np.random.default_rng(1)
     weights, compatible = graph(rng, 24)
