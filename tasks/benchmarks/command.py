@@ -28,6 +28,10 @@ _PATHS = {
 }
 
 
+ANSWER_TOKENS = {"alpaca_eval": 2048, "arena_hard": 4096, "mt_bench": 1024, "rewardbench": 2048}
+"""How long answers are, as officially; RewardBench generates none."""
+
+
 def add_parser(commands: Any) -> None:
     """Add the subcommand (entry point of group ``arbiter.commands``)."""
     parser = commands.add_parser("eval", help="score a model on a benchmark, in the official formats")
@@ -56,7 +60,7 @@ def add_parser(commands: Any) -> None:
         "--against", metavar="NAME", help="the model that the page compares the others with; default the best"
     )
     parser.add_argument("--limit", type=int, help="first so many questions only")
-    parser.add_argument("--max-tokens", type=int, default=2048, help="per answer")
+    parser.add_argument("--max-tokens", type=int, help="per answer; default 2048, mt_bench 1024, arena_hard 4096")
     parser.add_argument("--temperature", type=float, default=0.0, help="of answers (mt_bench has its own)")
     parser.add_argument("--concurrency", type=int, default=16, help="requests at a time")
     parser.add_argument(
@@ -79,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     given = {field.name: getattr(arguments, field.name) for field in fields(Options) if field.name != "name"}
     given |= {"prices": tuple(arguments.prices), "style": tuple(arguments.style)}
+    given["max_tokens"] = arguments.max_tokens or ANSWER_TOKENS[arguments.bench]
     name = arguments.called or arguments.model_name or _name_of(arguments.model)
     result = run_benchmark(Options(**given, name=name))
     if arguments.json:

@@ -122,16 +122,22 @@ def test_a_preference_model_judges_alpaca_eval_and_rewardbench(tiny_llama, refer
     assert json.loads(capsys.readouterr().out)["Math"] == told["Math"]
 
 
-def test_mt_bench_with_the_official_prompts(tiny_llama, data_dir, tmp_path, capsys):
-    """Grades 7 for first turns and 5 for dialogues; one reply in four can't be read."""
+@pytest.fixture
+def mt_files(data_dir: Path) -> list[object]:
+    """FastChat's own files."""
     folder = data_dir / "eval/mt_bench"
+    files = ["--questions", folder / "question.jsonl", "--references", folder / "reference_answer_gpt4.jsonl"]
+    return [*files, "--prompts", folder / "judge_prompts.jsonl"]
+
+
+def test_mt_bench_with_the_official_prompts(tiny_llama, mt_files, tmp_path, capsys):
+    """Grades 7 for first turns and 5 for dialogues; one reply in four can't be read."""
 
     def content(text: str) -> str:
         return "no grade" if "Hawaii" in text and "Rewrite" in text else f"Rating: [[{5 if 'Rewrite' in text else 7}]]"
 
     with judge(content=content) as server:
-        words = ["mt_bench", "--model", tiny_llama, "--questions", folder / "question.jsonl", "--limit", 2]
-        words += ["--references", folder / "reference_answer_gpt4.jsonl", "--prompts", folder / "judge_prompts.jsonl"]
+        words = ["mt_bench", "--model", tiny_llama, *mt_files, "--limit", 2]
         words += ["--judge", server.url, "--judge-model", "j", "--max-tokens", 4, "--budget", 0.5, "--name", "mine"]
         assert arbiter_eval(*words, "--out", tmp_path) == 0
         printed = capsys.readouterr().out
@@ -214,6 +220,14 @@ def test_prompts_are_checked_and_python_is_read_not_run(checkout, template, data
     (checkout / "utils/judge_utils.py").write_text("import os\nJUDGE_SETTINGS = os.environ\n")
     with pytest.raises(DataError, match="no JUDGE_SETTINGS"):
         official.arena_prompts(checkout, others=True)
+
+
+def test_answers_are_as_long_as_officially_unless_said(mt_files, tmp_path, capsys):
+    """MT-Bench: two questions, two turns of 1024 tokens each."""
+    words = ["mt_bench", "--model", "http://127.0.0.1:9", *mt_files, "--limit", 2, "--out", tmp_path, "--dry-run"]
+    for more, tokens in ((["--json"], 4096), (["--json", "--max-tokens", 7], 28)):
+        assert arbiter_eval(*words, *more) == 0
+        assert json.loads(capsys.readouterr().out)["generation"] == {"answers": 4, "tokens_at_most": tokens}
 
 
 def test_plain_is_for_servers_that_continue_text(reference, template, tmp_path):
