@@ -109,8 +109,8 @@ def page(data: dict[str, Any]) -> str:
         "",
         f"Seeds {', '.join(map(str, data['seeds']))}; `{data['command']}`; commits `{', '.join(data['commits'])}`; "
         f"two CPU cores, {data['threads']} thread, shared with other work; {min(seconds) / 60:.0f} to "
-        f"{max(seconds) / 60:.0f} minutes a seed. {data['questions']} held-out questions, whose sentences and numbers do "
-        "not occur in training; mean ± half of a 95 % interval over seeds (Student's t). What was trained: "
+        f"{max(seconds) / 60:.0f} minutes a seed. {data['questions']} held-out questions, whose sentences and numbers "
+        "do not occur in training; mean ± half of a 95 % interval over seeds (Student's t). What was trained: "
         "[agent](../agent.md).",
         "",
         "Three actions (add, multiply, no tool) are right equally often: always taking the same one, or any at random, "
