@@ -3,7 +3,7 @@
 All choose a context by its text and the answer it gives; contexts that give none are passed over. Each is a function
 ``(question, contexts, answers) -> index or None``, as is `structural`, so that `compare` can measure them alike.
 
-    compare(instances, BASELINES | {"structural": structural, "embedding": embedding(minilm())})
+    compare(instances, BASELINES | {"structural": structural, "embedding": embedding(by_minilm)})
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
-
 from reasoning.conflict import bm25
 from reasoning.conflict.instance import Instance
-from reasoning.conflict.metrics import Encode, Prediction, evaluate
+from reasoning.conflict.metrics import Encode, Prediction, by_minilm, evaluate
 from reasoning.conflict.resolver import resolve
 from reasoning.conflict.text import normalise, words
 from tasks.benchmarks.intervals import Estimate
+
+CHUNK = 150
+"""Words of a piece that is embedded: what all-MiniLM-L6-v2 reads of English at once."""
 
 Choose = Callable[[str, Sequence[str], Sequence[str]], int | None]
 
@@ -45,12 +46,15 @@ def by_bm25(question: str, contexts: Sequence[str], answers: Sequence[str]) -> i
     return _best(bm25.scores(question, contexts), answers)
 
 
-def embedding(encode: Encode) -> Choose:
-    """The context nearest to the question and its own answer in an embedding's cosine."""
+def embedding(encode: Encode, words_each: int = CHUNK) -> Choose:
+    """The context whose nearest piece of `words_each` words is nearest to the question and the context's own answer."""
 
     def choose(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
         asked = encode([f"{question} {a}" for a in answers])
-        return _best(np.sum(asked * encode(list(contexts)), axis=1).tolist(), answers)
+        pieces = [_pieces(c, words_each) for c in contexts]
+        found = iter(encode([p for piece in pieces for p in piece]))
+        near = [max(float(a @ next(found)) for _ in piece) for a, piece in zip(asked, pieces, strict=True)]
+        return _best(near, answers)
 
     return choose
 
@@ -63,18 +67,28 @@ def structural(question: str, contexts: Sequence[str], answers: Sequence[str]) -
 BASELINES: dict[str, Choose] = {"first": first, "majority": majority, "longest": longest, "bm25": by_bm25}
 
 
-def compare(instances: Iterable[Instance], chooser: Mapping[str, Choose]) -> dict[str, dict[str, Estimate]]:
+def predict(instances: Sequence[Instance], choose: Choose) -> list[Prediction]:
+    """What is answered by following the chosen contexts; nothing where none is chosen."""
+    predictions = []
+    for instance in instances:
+        answers = [c.answer for c in instance.contexts]
+        at = choose(instance.question, [c.text for c in instance.contexts], answers)
+        predictions.append(Prediction("" if at is None else answers[at], at))
+    return predictions
+
+
+def compare(
+    instances: Iterable[Instance], chooser: Mapping[str, Choose], encode: Encode | None = by_minilm
+) -> dict[str, dict[str, Estimate]]:
     """`metrics.evaluate` of every chooser on the same instances."""
     known = list(instances)
-    report = {}
-    for name, choose in chooser.items():
-        predictions = []
-        for instance in known:
-            answers = [c.answer for c in instance.contexts]
-            at = choose(instance.question, [c.text for c in instance.contexts], answers)
-            predictions.append(Prediction("" if at is None else answers[at], at))
-        report[name] = evaluate(known, predictions)
-    return report
+    return {name: evaluate(known, predict(known, choose), encode) for name, choose in chooser.items()}
+
+
+def _pieces(text: str, size: int) -> list[str]:
+    """A text in runs of `size` words; one empty piece of an empty text."""
+    said = text.split()
+    return [" ".join(said[i : i + size]) for i in range(0, len(said), size)] or [""]
 
 
 def _best(scores: Sequence[float], answers: Sequence[str]) -> int | None:

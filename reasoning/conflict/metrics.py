@@ -71,11 +71,7 @@ def evaluate(
         DataError: no instance, or not one prediction each.
         ConfigError: an answer is to be compared by all-MiniLM-L6-v2, which is not installed.
     """
-    if not instances or len(instances) != len(predictions):
-        raise DataError(f"{len(instances)} instances but {len(predictions)} predictions; give one each, at least one")
-    rows = [judge(i, p) for i, p in zip(instances, predictions, strict=True)]
-    if encode is not None:
-        _by_meaning(instances, predictions, rows, encode)
+    rows = judged(instances, predictions, encode)
     report = {
         name: wilson(sum(r[name] for r in rows), len(rows))
         for name in ("semantic", "exact", "conflict_error", "strict")
@@ -92,6 +88,18 @@ def evaluate(
         for position in instance.true_indices[:1]:
             groups[f"semantic_position_{position}"].append(row["semantic"])
     return report | {name: wilson(sum(v), len(v)) for name, v in sorted(groups.items())}
+
+
+def judged(
+    instances: Sequence[Instance], predictions: Sequence[Prediction], encode: Encode | None = by_minilm
+) -> list[dict[str, Any]]:
+    """`judge` for every answer, with a second look by meaning. Arguments and errors are those of `evaluate`."""
+    if not instances or len(instances) != len(predictions):
+        raise DataError(f"{len(instances)} instances but {len(predictions)} predictions; give one each, at least one")
+    rows = [judge(i, p) for i, p in zip(instances, predictions, strict=True)]
+    if encode is not None:
+        _by_meaning(instances, predictions, rows, encode)
+    return rows
 
 
 def judge(instance: Instance, prediction: Prediction) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def main(config: Config) -> Result:
     """
     from functools import partial
 
+    from align.selfplay.rounds import start_processes
     from launch import runtime
     from launch.config import resolve
     from launch.grpo_fit import fit_grpo
@@ -77,6 +78,7 @@ def main(config: Config) -> Result:
     from launch.runfolder import RunFolder
     from reasoning.conflict.reward import kcr_rewards
 
+    start_processes(config)
     seed = config.run.seed
     run = RunFolder(config.run.folder, config.run.fresh).open(resolve(config), seed)
     if config.policy:
