@@ -294,8 +294,11 @@ def split_prompts(prompts: Sequence[Prompt], config: Config) -> list[list[Prompt
     return [shard[: config.prompts_per_round or None] for shard in shards]
 
 
-def start_processes(config: Config) -> None:
+def start_processes(config: Any) -> None:
     """Join the process group before the first stage, since the ranks share the sampling too.
+
+    Args:
+        config: of any recipe with options `train` and `run`.
 
     Raises:
         LaunchError: processes or precision that this machine or launch does not give.
