@@ -35,8 +35,11 @@ def read_conllu(path: str | Path) -> Iterator[Sentence]:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"no file {path}; give the path of a CoNLL-U file")
-    with path.open(encoding="utf-8") as lines:
-        yield from parse(lines, str(path))
+    try:
+        with path.open(encoding="utf-8") as lines:
+            yield from parse(lines, str(path))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 ({error.reason}); convert it") from error
 
 
 def parse(lines: Iterable[str], name: str = "text") -> Iterator[Sentence]:

@@ -34,14 +34,15 @@ class Lexicon:
     """Statistics of both roles over one text, a taxonomy, and what follows from them."""
 
     def __init__(self, found: Iterable[Argument], taxonomy: Taxonomy, source: str) -> None:
-        """Count.
+        """Count in one pass; the arguments themselves are not kept.
 
         Args:
             source: where the arguments are from, in words.
         """
-        listed = list(found)
         self.taxonomy, self.source = taxonomy, source
-        self.statistics: dict[Role, Statistics] = {role: Statistics(listed, role) for role in ROLES}
+        self.statistics: dict[Role, Statistics] = {role: Statistics((), role) for role in ROLES}
+        for argument in found:
+            self.statistics[argument.role].add(argument)
         self._known: dict[tuple[str, Role, int, float], Concepts] = {}
 
     @classmethod

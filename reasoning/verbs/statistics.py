@@ -22,21 +22,26 @@ class Statistics:
     def __init__(self, found: Iterable[Argument], role: Role, verbs: Iterable[str] | None = None) -> None:
         """Count the arguments of `role`; only of these verbs, if they are given."""
         self.role: Role = role
-        wanted = None if verbs is None else frozenset(verbs)
         self.counts: dict[str, Counter[str]] = {}
         """n(v, e)."""
         self._patterns: dict[tuple[str, str], Counter[Pattern]] = {}
         self.terms: Counter[str] = Counter()
         """n(e), over all verbs."""
-        for argument in found:
-            if argument.role != role or (wanted is not None and argument.verb not in wanted):
-                continue
-            self.counts.setdefault(argument.verb, Counter())[argument.term] += 1
-            self._patterns.setdefault((argument.verb, argument.term), Counter()).update(argument.patterns)
-            self.terms[argument.term] += 1
-        self.verbs: Counter[str] = Counter({v: sum(terms.values()) for v, terms in self.counts.items()})
+        self.verbs: Counter[str] = Counter()
         """n(v), over all terms."""
-        self.total = sum(self.verbs.values())
+        self.total = 0
+        wanted = None if verbs is None else frozenset(verbs)
+        for argument in found:
+            if argument.role == role and (wanted is None or argument.verb in wanted):
+                self.add(argument)
+
+    def add(self, argument: Argument) -> None:
+        """Count one more."""
+        self.counts.setdefault(argument.verb, Counter())[argument.term] += 1
+        self._patterns.setdefault((argument.verb, argument.term), Counter()).update(argument.patterns)
+        self.terms[argument.term] += 1
+        self.verbs[argument.verb] += 1
+        self.total += 1
 
     def of(self, verb: str) -> Counter[str]:
         """n(v, e) of one verb.

@@ -165,7 +165,10 @@ def read_tsv(path: str | Path, min_count: float = 0) -> Taxonomy:
         DataError: no such file, a line of another form, or nothing left.
     """
     path = Path(path)
-    taxonomy = Taxonomy.from_pairs(_tsv_pairs(path, min_count))
+    try:
+        taxonomy = Taxonomy.from_pairs(_tsv_pairs(path, min_count))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 ({error.reason}); convert it") from error
     if not taxonomy.pairs:
         raise DataError(f"{path} holds no pair seen at least {min_count:g} times; lower min_count or give another file")
     return taxonomy

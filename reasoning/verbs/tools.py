@@ -32,7 +32,8 @@ def argument_concepts(
 
     if not 1 <= k <= 20:
         raise DataError(f"k is {k}; give 1 to 20")
-    lexicon, verb = _lexicon(text), _base(verb)
+    lexicon = _lexicon(text)
+    verb = _base(verb, lexicon)
     _, found = lexicon.finest(verb, role, k)
     return {
         "concepts": [{"concept": name, "weight": round(weight, 6)} for name, weight in found.chosen],
@@ -66,11 +67,16 @@ def check_argument(
         raise DataError(f"k is {k}; give 1 to 20")
     # All ancestors: they tell true from false arguments better than direct pairs (docs/results/verb_identification.md).
     lexicon = _lexicon(text, closure=True)
-    return {**lexicon.check(_base(verb), role, term, k), "known": lexicon.known(term) in lexicon.taxonomy}
+    return {**lexicon.check(_base(verb, lexicon), role, term, k), "known": lexicon.known(term) in lexicon.taxonomy}
 
 
-def _base(verb: str) -> str:
-    return " ".join(verb.casefold().removeprefix("to ").split())
+def _base(verb: str, lexicon: Lexicon) -> str:
+    """The verb as the lexicon has it: "to Sing", "sang" are sing."""
+    from reasoning.verbs.shallow import lemma
+
+    written = " ".join(verb.casefold().removeprefix("to ").split())
+    seen = any(written in statistics.counts for statistics in lexicon.statistics.values())
+    return written if seen else lemma(written, "verb")
 
 
 def _lexicon(text: str | None, closure: bool = False) -> Lexicon:

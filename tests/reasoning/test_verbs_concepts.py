@@ -281,6 +281,9 @@ def test_a_broken_taxonomy_names_its_line(tmp_path, line: str) -> None:
         read_tsv(file)
     with pytest.raises(DataError, match="no file"):
         read_tsv(tmp_path / "none.tsv")
+    file.write_bytes("caf\xe9\tlatte\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8"):
+        read_tsv(file)
     file.write_text("food\tpie\t1\n")
     with pytest.raises(DataError, match="no pair seen at least 5"):
         read_tsv(file, min_count=5)

@@ -104,6 +104,13 @@ def test_broken_trees_name_file_and_line(tmp_path: Path, row: str, complaint: st
         list(read_conllu(file))
 
 
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "text.conllu"
+    file.write_bytes("# caf\xe9\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"text\.conllu is not UTF-8"):
+        list(read_conllu(file))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -285,6 +292,7 @@ def test_tools_answer_from_wordnets_examples_and_say_so() -> None:
     got = argument_concepts("wear", "object", 3)
     assert [c["concept"] for c in got["concepts"]][:2] == ["garment", "clothing"]
     assert "example sentences of WordNet" in got["source"] and got["arguments"] > 50
+    assert argument_concepts("to Wore", "object", 3) == got
     xyzzy = check_argument("wear", "object", "xyzzy")
     assert xyzzy == {"covered": False, "by": [], "score": 0.0, "known": False}
     with pytest.raises(DataError, match="k is 0"):
