@@ -271,9 +271,10 @@ def _answers(models: list[Results]) -> str:
     for key in order:
         first = by_key[0][key]
         row = [_part(first.prompt or key), *([_part(first.reference or "")] if with_reference else [])]
-        rows.append([*row, *(f"earned {items[key].value:.2f}\n\n{_part(items[key].answer or '')}" for items in by_key)])
+        rows.append([*row, *(f"[{items[key].value:.2f}] {_part(items[key].answer or '')}" for items in by_key)])
     what = "where the models differ most" if len(shown) > 1 else "the least and the most that it earned"
-    return f"<details><summary>Answers side by side: {what}</summary>{table(header, rows)}</details>"
+    title = f"Answers side by side: {what}; in brackets what each earned"
+    return f"<details><summary>{title}</summary>{table(header, rows)}</details>"
 
 
 # ---------------------------------------------------------------- numbers
