@@ -24,8 +24,8 @@ def predict_link_sign(pairs: list[list[int]], encoder: str) -> dict[str, Any]:
         encoder: Folder of the trained signed-graph encoder, below the data folder.
 
     Returns:
-        positive, for each pair the chance in 0 to 1 that the link is positive, where 0.5 is even odds if both signs were
-        equally common; sign, 1 or -1, the likelier one.
+        positive, for each pair the chance in 0 to 1 that the link is positive, if both signs were equally common; sign,
+        1 or -1, the likelier one.
     """
     if not 0 < len(pairs) <= MOST_PAIRS:
         raise DataError(f"{len(pairs)} pairs were given; give 1 to {MOST_PAIRS} at a time")
