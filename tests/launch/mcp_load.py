@@ -46,8 +46,8 @@ async def calls(url: str, count: int) -> int:
     return wrong
 
 
-def main(count: int) -> None:
-    """Start a server, load it, print what came out."""
+def load(count: int) -> dict[str, Any]:
+    """Start a server, make `count` calls, and tell what came out; memory is of the server, then of its workers."""
     with tempfile.TemporaryDirectory() as data:
         words = ["tools", "serve", "conflict_paths", "--http", "0", "--data", data, "--token-env", "T"]
         command = [sys.executable, "-m", "launch.cli", *words]
@@ -68,11 +68,11 @@ def main(count: int) -> None:
             seconds = time.perf_counter() - start
             rest = count - count // 10
             told = {"calls": count, "errors": wrong, "calls_per_second": round(rest / seconds, 1)}
-            print(json.dumps({**told, "rss_mb_after_a_tenth": first, "rss_mb_at_the_end": megabytes()}))
+            return {**told, "rss_mb_after_a_tenth": first, "rss_mb_at_the_end": megabytes()}
         finally:
             server.terminate()
             server.wait()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    print(json.dumps(load(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)))
