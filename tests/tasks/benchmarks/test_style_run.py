@@ -93,6 +93,7 @@ def test_metadata_of_the_answer_files_are_kept_if_all_have_them(words, tmp_path,
 def test_without_a_tokenizer_it_stops_before_the_judge_is_asked(words, tmp_path, monkeypatch):
     """tiktoken's own file is neither in its cache nor to be fetched."""
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr("tiktoken.registry.ENCODINGS", {})  # what another test may have loaded
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with judge(content=likes_length) as server:
