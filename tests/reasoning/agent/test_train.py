@@ -67,7 +67,8 @@ def test_tools_part_3_the_recipe_trains_measures_and_reports(whole: Any, cache: 
     assert [row["step"] for row in steps] == list(range(1, STEPS + 1))
     assert all({"tools/call_frequency", "agent/right_tool", "agent/calls", "agent/failed"} <= set(row) for row in steps)
     assert steps[0]["tools/call_frequency"] == steps[0]["agent/calls"] > 0
-    assert "Samples" in build(whole.folder).read_text()
+    page = build(whole.folder).read_text()
+    assert "Samples" in page and "right tool, sampled" in page and "Chats of a step" in page
     assert recipe(whole.folder, cache).metrics == metrics
 
 
