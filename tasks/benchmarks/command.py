@@ -57,6 +57,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--ratings", action="store_true", help="rate each answer, name no best one (rewardbench)")
     parser.add_argument("--plain", action="store_true", help="the model continues text, it takes no chat")
     parser.add_argument(
+        "--engine", choices=("hf", "vllm"), default="hf", help="what samples from a folder of weights (default hf)"
+    )
+    parser.add_argument(
         "--against", metavar="NAME", help="the model that the page compares the others with; default the best"
     )
     parser.add_argument("--limit", type=int, help="first so many questions only")

@@ -31,6 +31,8 @@ TEMPERATURES = {
     **dict.fromkeys(("extraction", "math", "coding", "reasoning"), 0.0),
 }
 """At which answers are sampled, by category."""
+OTHER_TEMPERATURE = 0.7
+"""Of any other category."""
 REFERENCED = ("math", "reasoning", "coding")
 FAILED = -1
 ROUNDS = 1000

@@ -1,7 +1,7 @@
 """Where answers and verdicts come from: files, servers, folders of weights.
 
     --model   a file of answers in the benchmark's own format; http://… (any OpenAI-compatible server);
-              a folder of a causal language model (sampled in process)
+              a folder of a causal language model, sampled in process by transformers or (--engine vllm) by vLLM
     --judge   http://…; or, where a benchmark takes preferences instead of words, a folder of a preference model,
               or of its export for serving with the server's address in --judge-url
 
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from launch.errors import ConfigError, DataError
 from launch.judge import Cache, JudgeClient, Question, plan
 from launch.serve import read_serving
 from tasks.benchmarks.files import Row, index_by, read_rows
+
+if TYPE_CHECKING:
+    from launch.generate import VLLMGenerator
 
 CHUNK = 16
 """Prompts per chunk: what a kill can cost."""
@@ -59,6 +62,7 @@ class Options:
     tokenizer: Path | None = None
     ratings: bool = False
     plain: bool = False
+    engine: str = "hf"
     against: str | None = None
     limit: int | None = None
     max_tokens: int = 2048
@@ -114,29 +118,38 @@ def baseline_answers(options: Options, key: str, model_key: str) -> tuple[dict[A
     return found, baseline
 
 
-def generate(options: Options, dialogues: Sequence[list[Message]], temperature: float, store: str) -> list[str]:
-    """One answer to each dialogue, at most `max_tokens` long, kept under ``out/generation``.
+Answerer = Callable[[Sequence[list[Message]], float, str], list[str]]
+"""(dialogues, temperature, name of the store) -> one answer to each dialogue."""
+
+
+@contextmanager
+def answering(options: Options) -> Iterator[Answerer]:
+    """Opens --model once for all that a benchmark asks of it. Answers are at most `max_tokens` long and kept under
+    ``out/generation``.
 
     The chunks' folder is named by what the answers depend on beside prompts and sampling: the weights (of a folder) and
     the size of a chunk. A server's weights are known by its model's name alone.
     """
     from launch.generate import generate_chunks
 
-    sampling = Sampling(max_new_tokens=options.max_tokens, temperature=temperature, seed=options.seed)
     chunk = max(CHUNK, options.concurrency)
     with open_generator(options) as (generator, chat, identity):
         made_by = hashlib.sha256(json.dumps([identity, chunk, chat]).encode()).hexdigest()[:12]
-        prompts: list[Prompt] = [dialogue if chat else _plain(dialogue) for dialogue in dialogues]
-        answers = generate_chunks(
-            generator,
-            prompts,
-            1,
-            sampling,
-            chunk,
-            lambda number: options.seed * 1_000_003 + number,
-            options.out / "generation" / options.file_name(options.name) / f"{store}-{made_by}",
-        )
-    return [answer.text for [answer] in answers]
+
+        def answer(dialogues: Sequence[list[Message]], temperature: float, store: str) -> list[str]:
+            prompts: list[Prompt] = [dialogue if chat else _plain(dialogue) for dialogue in dialogues]
+            answers = generate_chunks(
+                generator,
+                prompts,
+                1,
+                Sampling(max_new_tokens=options.max_tokens, temperature=temperature, seed=options.seed),
+                chunk,
+                lambda number: options.seed * 1_000_003 + number,
+                options.out / "generation" / options.file_name(options.name) / f"{store}-{made_by}",
+            )
+            return [one.text for [one] in answers]
+
+        yield answer
 
 
 @contextmanager
@@ -154,14 +167,30 @@ def open_generator(options: Options) -> Iterator[tuple[Generator, bool, Any]]:
                 )
             yield server, not options.plain, server.model
     elif Path(options.model).is_dir():
-        from launch.generate import HFGenerator
-        from launch.models import load_causal_lm, load_tokenizer
+        from launch.models import load_tokenizer
 
-        tokenizer = load_tokenizer(options.model)
+        tokenizer, stamp = load_tokenizer(options.model), weights_stamp(options.model)
         chat = bool(tokenizer.chat_template) and not options.plain
-        yield HFGenerator(load_causal_lm(options.model), tokenizer), chat, weights_stamp(options.model)
+        if options.engine == "vllm":
+            with _vllm(options) as engine:
+                yield engine, chat, {"vllm": stamp}
+        else:
+            from launch.generate import HFGenerator
+            from launch.models import load_causal_lm
+
+            yield HFGenerator(load_causal_lm(options.model), tokenizer), chat, stamp
     else:
         raise ConfigError(f"--model {options.model}: no file, no folder and no http:// address; check the path")
+
+
+def _vllm(options: Options) -> VLLMGenerator:
+    """An engine in this process; one that a killed run left behind is ended first."""
+    from launch.generate import VLLMGenerator
+    from launch.generate.orphans import end_orphans
+
+    home = options.out / "engines"
+    end_orphans(home)
+    return VLLMGenerator(options.model, folder=home)
 
 
 def weights_stamp(folder: str | Path) -> dict[str, list[int]]:

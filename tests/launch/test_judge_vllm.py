@@ -139,3 +139,33 @@ def test_a_killed_evaluation_with_nothing_faked_judges_every_item_once(
     assert told["win_rate"] == pytest.approx(100 * sum(expected) / READABLE, abs=0.1)
     assert (told["n_total"], told["n_failed"], told["judge/parse_failures"]) == (READABLE, SILENT, SILENT)
     assert "AlpacaEval 2, judged by llama, against ref" in (out / "report.html").read_text()
+
+
+def test_an_engine_in_process_answers_as_the_server_does(
+    vllm_server: Server, served_model: Path, tmp_path: Path
+) -> None:
+    """`--engine vllm`: MT-Bench's two turns, at two temperatures, by one engine. The greedy dialogue is the server's;
+    the others are sampled from other seeds there, since the server renders."""
+    questions = [
+        {"question_id": i, "category": category, "turns": [f"Why {i}?", "And?"]}
+        for i, category in ((81, "writing"), (111, "poetry"), (121, "extraction"))
+    ]
+    prompts = [
+        {"name": f"single-v1{more}", "system_prompt": "Judge.", "prompt_template": "{answer_1}" + "0F" * 16}
+        for more in ("", "-multi-turn")
+    ]
+    words = ["eval", "mt_bench", "--questions", write_rows(tmp_path / "q.jsonl", questions), "--name", "mine"]
+    words += ["--prompts", write_rows(tmp_path / "p.jsonl", prompts), "--other-prompts", "--max-tokens", TOKENS]
+    words += ["--references", write_rows(tmp_path / "r.jsonl", []), "--judge", vllm_server.url, "--budget", 1]
+    written = {}
+    for name, model in (("engine", [served_model, "--engine", "vllm"]), ("server", [vllm_server.url])):
+        out = tmp_path / name
+        told = [sys.executable, "-m", "launch", *words, "--model", *model, "--out", out]
+        done = subprocess.run([*map(str, told)], cwd=ROOT, check=False, capture_output=True, text=True)
+        rows = read_rows(out / "data/mt_bench/model_answer/mine.jsonl") if done.returncode == 0 else []
+        assert len(rows) == 3, done.stderr
+        written[name] = [row["choices"][0]["turns"] for row in rows]
+    assert written["engine"][2] == written["server"][2] and all(len(turns) == 2 for turns in written["engine"])
+    stores = sorted(folder.name[:10] for folder in (tmp_path / "engine/generation/mine").iterdir())
+    assert stores == ["turn1-t0.0", "turn1-t0.7", "turn2-t0.0", "turn2-t0.7"]  # poetry: as any other category
+    assert not list((tmp_path / "engine/engines").glob("engine-*.json"))

@@ -11,7 +11,7 @@ from launch.judge import Question, Reply
 from tasks.benchmarks import alpaca_eval, official
 from tasks.benchmarks.files import Row, need, read_rows, rows_sha256, write_rows
 from tasks.benchmarks.runs.alpaca_official import TOP, write_official
-from tasks.benchmarks.sources import UNKNOWN, Options, dry, generate, open_judge, open_scorer, user
+from tasks.benchmarks.sources import UNKNOWN, Options, answering, dry, open_judge, open_scorer, user
 
 Verdict = tuple[float, Reply | None]
 """(preference, the reply it was read from)."""
@@ -75,7 +75,8 @@ def _generated(options: Options, reference: Sequence[Row]) -> list[dict[str, Any
     if options.dry_run:
         answers = [UNKNOWN] * len(reference)
     else:
-        answers = generate(options, [user(row["instruction"]) for row in reference], options.temperature, "turn1")
+        with answering(options) as answer:
+            answers = answer([user(row["instruction"]) for row in reference], options.temperature, "turn1")
     return [
         {
             "dataset": row.get("dataset", ""),

@@ -15,7 +15,7 @@ from launch.errors import DataError
 from launch.judge import JudgeClient, Judged, Question, Reply, add_metrics
 from tasks.benchmarks import arena_hard, official
 from tasks.benchmarks.files import Row, index_by, read_rows, rows_sha256, write_rows
-from tasks.benchmarks.sources import UNKNOWN, Options, answers_of, baseline_answers, dry, generate, open_judge, user
+from tasks.benchmarks.sources import UNKNOWN, Options, answering, answers_of, baseline_answers, dry, open_judge, user
 
 TOKENS = {"v0.1": 4096, "v2.0": 16000}
 """How long a judge's reply may be."""
@@ -116,7 +116,8 @@ def _answers(options: Options, questions: Mapping[str, Row]) -> Mapping[str, Row
     if options.dry_run:
         texts = [UNKNOWN] * len(questions)
     else:
-        texts = generate(options, [user(q["prompt"]) for q in questions.values()], options.temperature, "turn1")
+        with answering(options) as answer:
+            texts = answer([user(q["prompt"]) for q in questions.values()], options.temperature, "turn1")
     rows: list[dict[str, Any]] = [
         {
             "uid": uid,

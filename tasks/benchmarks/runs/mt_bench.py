@@ -16,7 +16,7 @@ from launch.errors import DataError
 from launch.judge import Question, Reply
 from tasks.benchmarks import mt_bench, official
 from tasks.benchmarks.files import Row, index_by, read_rows, rows_sha256, write_rows
-from tasks.benchmarks.sources import UNKNOWN, Options, answers_of, baseline_answers, dry, generate, open_judge, user
+from tasks.benchmarks.sources import UNKNOWN, Options, answering, answers_of, baseline_answers, dry, open_judge, user
 
 TOKENS = 2048
 """How long a judge's reply may be."""
@@ -181,13 +181,15 @@ def _answers(options: Options, questions: Mapping[Any, Row]) -> Mapping[Any, Row
     if options.dry_run:
         return {key: {"choices": [{"index": 0, "turns": [UNKNOWN, UNKNOWN]}]} for key in questions}
     turns: dict[Any, list[str]] = {key: [] for key in questions}
-    for turn in (0, 1):
-        for temperature in sorted(set(mt_bench.TEMPERATURES.values())):
-            keys = [key for key, q in questions.items() if mt_bench.TEMPERATURES[q["category"]] == temperature]
-            dialogues = [_dialogue(questions[key]["turns"], turns[key]) for key in keys]
-            if keys:
-                texts = generate(options, dialogues, temperature, f"turn{turn + 1}-t{temperature}")
-                for key, text in zip(keys, texts, strict=True):
+    groups: dict[float, list[Any]] = {}
+    for key, question in questions.items():
+        temperature = mt_bench.TEMPERATURES.get(question["category"], mt_bench.OTHER_TEMPERATURE)
+        groups.setdefault(temperature, []).append(key)
+    with answering(options) as answer:
+        for turn in (1, 2):
+            for temperature, keys in groups.items():
+                dialogues = [_dialogue(questions[key]["turns"], turns[key]) for key in keys]
+                for key, text in zip(keys, answer(dialogues, temperature, f"turn{turn}-t{temperature}"), strict=True):
                     turns[key].append(text)
     return {
         key: {

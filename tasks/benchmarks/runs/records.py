@@ -22,6 +22,10 @@ from tasks.benchmarks.files import read_rows, write_rows
 from tasks.benchmarks.sources import Options
 
 SCORES = "scores.json"
+SETTINGS = (
+    *("max_tokens", "temperature", "seed", "limit", "rules", "style", "ratings", "plain", "engine", "other_prompts"),
+)
+"""Options that numbers depend on beside model, judge and files."""
 AGAINST = "compare_with"
 """Artifact: the model that the page compares the others with."""
 
@@ -33,20 +37,7 @@ def write(options: Options, result: dict[str, Any]) -> dict[str, Any]:
     row["provenance"] |= {
         "files": {str(file.relative_to(options.out)): file_hash(file) for file in official_files(options)},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": {
-            name: getattr(options, name)
-            for name in (
-                "max_tokens",
-                "temperature",
-                "seed",
-                "limit",
-                "rules",
-                "style",
-                "ratings",
-                "plain",
-                "other_prompts",
-            )
-        },
+        "settings": {name: getattr(options, name) for name in SETTINGS},
         "environment": made,
     }
     folder = RunFolder(options.out)
