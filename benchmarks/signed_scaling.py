@@ -99,8 +99,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     growth = (last["epoch_seconds"] / last["edges"]) / (first["epoch_seconds"] / first["edges"])
     lines += [
         "",
-        f"From {first['edges']:,} to {last['edges']:,} edges the time an edge grows by a factor of {growth:.2f}: linear",
-        "up to caches, which the vectors of neighbours no longer fit in, and to the logarithm of looking drawn pairs up.",
+        f"From {first['edges']:,} to {last['edges']:,} edges the time an edge grows by a factor of {growth:.2f}:",
+        "linear up to caches, which the vectors of neighbours no longer fit in, and the logarithm of looking pairs up.",
         f"The peak at {last['edges']:,} edges is {last['peak_bytes'] / 1e9:.2f} GB, "
         f"{'under' if last['peak_bytes'] < LIMIT else 'NOT under'} the {LIMIT / 1e9:.0f} GB asked for.",
     ]

@@ -109,8 +109,9 @@ class ThreeClasses(nn.Module):
     def loss(
         self, z: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        none = self.non_edges.pairs(positive.shape[1] + negative.shape[1], generator)
-        thirds = self.non_edges.thirds(positive[0], generator), self.non_edges.thirds(negative[0], generator)
+        none = self.non_edges.pairs(positive.shape[1] + negative.shape[1], generator).to(z.device)
+        likes, dislikes = (self.non_edges.thirds(edges[0].cpu(), generator) for edges in (positive, negative))
+        thirds = likes.to(z.device), dislikes.to(z.device)
         return three_class_loss(self.head, z, positive, negative, none, thirds, self.weight)
 
     def pair_head(self) -> PairHead:

@@ -91,9 +91,9 @@ def train(
             seed=seed,
             callbacks=[_Epochs(objective)],
         )
-    model.eval()
+    model.to("cpu").eval()
     with torch.no_grad():
-        z = model().cpu().numpy().astype(np.float32)
+        z = model().numpy().astype(np.float32)
     if not np.isfinite(z).all():
         raise DataError("training ended in embeddings that are not finite; lower learning_rate")
     head = model.pair_head()
@@ -141,7 +141,8 @@ class SignedLinks:
     def loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> Loss:
         backbone: Any = model
         count = len(self.positive) if self.curriculum is None else self.curriculum.count(self.epoch)
-        edges, positive = self.edges[:, :count], self.positive[:count]
+        device = next(model.parameters()).device
+        edges, positive = self.edges[:, :count].to(device), self.positive[:count].to(device)
         generator = torch.Generator().manual_seed(stable_seed(self.seed, "drawn pairs", self.epoch))
         loss = backbone.loss(backbone(), edges[:, positive], edges[:, ~positive], generator)
         penalty = sum(p.square().sum() for p in model.parameters() if p.requires_grad)

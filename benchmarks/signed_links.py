@@ -1,0 +1,258 @@
+"""Signs of links on four real graphs: docs/results/signed_links.json and docs/results/signed_links.md.
+
+    python -m benchmarks.signed_links            # every cell of the plan that is not there yet, in its order
+    python -m benchmarks.signed_links --minutes 45
+    python -m benchmarks.signed_links --write    # only write what the finished cells say
+
+A cell is one method on one split of one graph. Each finished cell is a line of runs/signed_links/cells.jsonl, so that
+the study can be stopped and continued. Graphs and the published split of the two bitcoin graphs are read from
+$ARBITER_DATA; further splits are drawn 80/20 for each sign.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import machine
+from benchmarks.signed_links_page import write
+from launch.runfolder import read_rows
+from tasks.graph.signed.augment import Changes, augment, candidate_precision, score_pairs, unbalanced_among_added
+from tasks.graph.signed.baselines import always_positive, six_feature_scores
+from tasks.graph.signed.data import load_signed
+from tasks.graph.signed.edges import SignedGraph
+from tasks.graph.signed.evaluate import measured
+from tasks.graph.signed.learn import schedule
+from tasks.graph.signed.metrics import sign_metrics
+from tasks.graph.signed.options import THRESHOLDS, CurriculumOptions, published
+from tasks.graph.signed.splits import leakage, split_edges
+from tasks.graph.signed.training import Trained, train
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT_CSG = CurriculumOptions("csg", epochs_per_stage=14)
+"""CSG's 21 stages in 294 epochs, so that it costs what the others do."""
+SGA_PLAN = CurriculumOptions("sga", stages=30)
+RESAMPLES = 200
+
+
+class Split:
+    """One split of one graph, and what several methods on it share."""
+
+    def __init__(self, graph: str, name: str) -> None:
+        self.name, self.graph_name = name, graph
+        if name in ("sga1", "csg1"):
+            parts: dict[str, np.ndarray] = load_signed(graph, name)  # type: ignore[call-overload]
+            self.parts = {part: parts[part] for part in parts if part in ("train", "test", "augmented")}
+        else:
+            kind, seed = name.split("-")
+            made = split_edges(load_signed(graph), int(seed), by_pair=kind == "pairs")
+            self.parts = dict(zip(("train", "test"), made, strict=True))
+        self.train, self.test = self.parts["train"], self.parts["test"]
+        # As the authors' tables: a row for every id up to the largest, also where nobody has it. It matters: half of
+        # bitcoin-alpha's rows are nobody, drawn "none" pairs mostly hit them, and the encoder is surer of the others.
+        self.nodes = np.arange(1 + max(int(part[:, :2].max()) for part in self.parts.values()))
+        self.graph = SignedGraph.of(self.train, self.nodes)
+        self.seed = 0 if name == "sga1" else int(name.split("-")[-1]) if "-" in name else 0
+
+    @cached_property
+    def encoder(self) -> Trained:
+        """The SGCN with spectral inputs: a method, and what SGA's augmentation asks."""
+        return train(self.graph, published("sgcn"), self.seed)
+
+    @cached_property
+    def scored(self) -> Any:
+        model: Any = self.encoder.model
+        return score_pairs(self.graph, self.encoder.z, model.head)
+
+    @cached_property
+    def augmented(self) -> tuple[SignedGraph, Changes]:
+        return augment(self.graph, self.scored, THRESHOLDS[self.graph_name, "sgcn"])
+
+    def scores(self, trained: Trained) -> np.ndarray:
+        at = self.graph.positions(self.test[:, :2])
+        return trained.score(at[:, 0], at[:, 1])
+
+
+Outcome = tuple[np.ndarray, dict[str, Any]]
+
+
+def plain(backbone: str, **changes: Any) -> Callable[[Split], Outcome]:
+    """A backbone as it is published, up to `changes`."""
+
+    def run(split: Split) -> Outcome:
+        if backbone == "sgcn" and not changes:
+            return split.scores(split.encoder), {}
+        options = published(backbone, **changes)  # type: ignore[arg-type]
+        return split.scores(train(split.graph, options, split.seed)), {}
+
+    return run
+
+
+def planned(plan: CurriculumOptions, **changes: Any) -> Callable[[Split], Outcome]:
+    """SGCN with a curriculum."""
+
+    def run(split: Split) -> Outcome:
+        order, options = schedule(split.graph, published("sgcn", **changes), plan)
+        return split.scores(train(split.graph, options, split.seed, order)), {}
+
+    return run
+
+
+def augmented(plan: CurriculumOptions | None, **changes: Any) -> Callable[[Split], Outcome]:
+    """SGCN on the graph that SGA's augmentation makes, with or without its curriculum."""
+
+    def run(split: Split) -> Outcome:
+        graph, changed = split.augmented
+        order, options = schedule(graph, published("sgcn", **changes), plan or CurriculumOptions())
+        facts: dict[str, Any] = {"changes": asdict(changed), "unbalanced": unbalanced_among_added(split.graph, graph)}
+        for sign, word in ((1, "positive"), (-1, "negative")):
+            found = candidate_precision(getattr(split.scored, word), sign, split.graph, split.test)
+            facts[f"candidates_{word}"] = {"right": found[0], "among": found[1]}
+        return split.scores(train(graph, options, split.seed, order)), facts
+
+    return run
+
+
+def shipped(split: Split) -> Outcome:
+    """SGCN on the augmented training set that SGA's authors publish."""
+    graph = SignedGraph.of(split.parts["augmented"], split.nodes)
+    return split.scores(train(graph, published("sgcn", inputs="random"), split.seed)), {}
+
+
+def random_additions(split: Split) -> Outcome:
+    """As many random signed edges as SGA adds, of the same signs, and nothing deleted."""
+    changed, generator = split.augmented[1], np.random.default_rng(split.seed)
+    people, known, rows = np.unique(split.train[:, :2]), {(u, v) for u, v, _ in split.train.tolist()}, []
+    while len(rows) < changed.added:
+        u, v = generator.choice(people, 2, replace=False).tolist()
+        if (u, v) not in known:
+            known.add((u, v))
+            rows.append((u, v, 1 if len(rows) < changed.added_positive else -1))
+    graph = SignedGraph.of(np.concatenate([split.train, np.array(rows)]), split.nodes)
+    return split.scores(train(graph, published("sgcn", inputs="random"), split.seed)), {"added": len(rows)}
+
+
+METHODS: dict[str, Callable[[Split], Outcome]] = {
+    "always positive": lambda split: (always_positive(split.test), {}),
+    "six features": lambda split: (six_feature_scores(split.train, split.test), {}),
+    "six features, no reverse": lambda split: (six_feature_scores(split.train, split.test, True), {}),
+    "SGCN, random": plain("sgcn", inputs="random"),
+    "SGCN, spectral": plain("sgcn"),
+    "SGCN + augmentation, random": augmented(None, inputs="random"),
+    "SGCN + SGA, random": augmented(SGA_PLAN, inputs="random"),
+    "SGCN + SGA, spectral": augmented(SGA_PLAN),
+    "SGCN + CSG, random": planned(SHORT_CSG, inputs="random"),
+    "SGCN + CSG, spectral": planned(SHORT_CSG),
+    "SGCN + SGA's plan only, random": planned(SGA_PLAN, inputs="random"),
+    "SGCN + random edges, random": random_additions,
+    "SGCN + the authors' edges, random": shipped,
+    "SGCN bilinear, spectral": plain("sgcn", head="bilinear"),
+    "GCN, spectral": plain("gcn"),
+    "GAT, spectral": plain("gat"),
+    "SDGNN": plain("sdgnn"),
+    "SiGAT": plain("sigat"),
+    "SGCN + CSG at length, random": planned(CurriculumOptions("csg"), inputs="random", learning_rate=0.005),
+    "SGCN + CSG at length, spectral": planned(CurriculumOptions("csg"), learning_rate=0.005),
+}
+BASELINES = list(METHODS)[:3]
+FIRST = ["SGCN, random", "SGCN, spectral", "SGCN + augmentation, random"]
+CURRICULA = ["SGCN + SGA, random", "SGCN + CSG, random", "SGCN + SGA, spectral", "SGCN + CSG, spectral"]
+EDGES = ["SGCN + random edges, random", "SGCN + the authors' edges, random"]
+OTHERS = ["SGCN + SGA's plan only, random", "SGCN bilinear, spectral", "GCN, spectral", "GAT, spectral", "SDGNN"]
+LONG = ["SiGAT", "SGCN + CSG at length, random", "SGCN + CSG at length, spectral"]
+OWN = [f"own-{number}" for number in (1, 2, 3, 4)]
+
+
+def plan() -> Iterator[tuple[str, str, list[str]]]:
+    """Graph, split and methods, what matters most first."""
+    for graph in ("bitcoin-alpha", "bitcoin-otc"):
+        for split in ("sga1", *OWN, "pairs-1"):
+            yield graph, split, BASELINES
+    for graph in ("wiki-elec", "wiki-RfA"):
+        for split in (*OWN, "own-5"):
+            yield graph, split, BASELINES
+    yield "bitcoin-alpha", "sga1", [*FIRST, "SGCN + SGA, random", *EDGES]
+    yield "bitcoin-alpha", "own-1", [*FIRST, EDGES[0]]
+    yield "bitcoin-otc", "sga1", [*FIRST, "SGCN + SGA, random"]
+    for split in OWN[1:]:
+        yield "bitcoin-alpha", split, FIRST
+    yield "bitcoin-alpha", "sga1", [*CURRICULA, *OTHERS]
+    yield "bitcoin-alpha", "own-1", CURRICULA
+    yield "wiki-elec", "own-1", [*FIRST, "SGCN + SGA, random"]
+    for split in OWN[1:]:
+        yield "bitcoin-alpha", split, CURRICULA
+    for split in OWN:
+        yield "bitcoin-otc", split, [*FIRST, *CURRICULA]
+    yield "bitcoin-alpha", "pairs-1", FIRST
+    yield "bitcoin-alpha", "sga1", LONG
+    yield "wiki-RfA", "own-1", FIRST
+
+
+def cell(split: Split, method: str) -> dict[str, Any]:
+    """Run one method on one split."""
+    started = time.process_time()
+    scores, facts = METHODS[method](split)
+    return {
+        "graph": split.graph_name,
+        "split": split.name,
+        "method": method,
+        "cpu_seconds": round(time.process_time() - started, 1),
+        **measured(scores, split.train, split.test),
+        "interval": bootstrap(scores, split.test[:, 2]),
+        "leakage": asdict(leakage(split.train, split.test)),
+        **facts,
+    }
+
+
+def bootstrap(scores: np.ndarray, signs: np.ndarray) -> dict[str, list[float]]:
+    """95 % intervals of AUC and macro-F1 over resampled test edges: how sure one split is of itself."""
+    generator, found = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        some = generator.integers(len(signs), size=len(signs))
+        found.append(sign_metrics(scores[some], signs[some]))
+    return {
+        name: [round(float(x), 4) for x in np.percentile([row[name] for row in found], (2.5, 97.5))]
+        for name in ("auc", "f1_macro")
+    }
+
+
+def run(folder: Path, minutes: float) -> None:
+    """Run the cells that are not there yet, until the CPU time is used up."""
+    file = folder / "cells.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {(row["graph"], row["split"], row["method"]) for row in read_rows(file, forgive_broken=True)}
+    splits: dict[tuple[str, str], Split] = {}
+    for graph, name, methods in plan():
+        for method in methods:
+            if (graph, name, method) in done or time.process_time() > 60 * minutes:
+                continue
+            if (graph, name) not in splits:
+                splits = {(graph, name): Split(graph, name)}  # one in memory
+            row = {**cell(splits[graph, name], method), "machine": machine(), "at": datetime.now(UTC).isoformat()}
+            with file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(row) + "\n")
+            print(graph, name, method, {k: round(v, 3) for k, v in row["all"].items()}, row["cpu_seconds"], flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Signs of links on real graphs")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "signed_links")
+    parser.add_argument("--minutes", type=float, default=45.0, help="CPU time after which no cell is begun")
+    parser.add_argument("--write", action="store_true", help="run nothing, only write the results")
+    asked = parser.parse_args(arguments)
+    if not asked.write:
+        run(asked.folder, asked.minutes)
+    write(read_rows(asked.folder / "cells.jsonl", forgive_broken=True), list(METHODS), [list(p) for p in plan()])
+
+
+if __name__ == "__main__":
+    main()
