@@ -1,8 +1,10 @@
 """What reinforcement learning starts from: a small model made on the spot, or a given one taught the form of an answer.
 
-`from_scratch` learns the demonstrations of the embedded world in minutes and is kept in a cache, addressed by what it
-was made from. In its demonstrations the mark on contexts says nothing, so whatever a policy knows of the mark later, it
-has learnt by reinforcement. `warmed_up` teaches a given model traces rendered from the paths of true contexts.
+`from_scratch` makes a small model in minutes, in two stages: the skill, from demonstrations that join every link, and
+the habit, from fewer ones that are as brief as `world` says. So it begins as many a large model does: able to check
+a chain, and not in the way of doing it. It is kept in a cache, addressed by what it was made from. In all
+demonstrations the mark on contexts says nothing, so whatever a policy knows of the mark later, it has learnt by
+reinforcement. `warmed_up` teaches a given model traces rendered from the paths of true contexts.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from align.selfplay.inputs import policy_identity
 from launch.options import TrainOptions
 from launch.runfolder import RunFolder, content_hash
 from reasoning.conflict.instance import Instance
@@ -36,16 +39,20 @@ class BaseOptions:
 
     hidden_size: int = 96
     """A multiple of 32, the size of an attention head."""
-    layers: int = 3
+    layers: int = 2
     initializer_range: float = 0.1
     """1 / sqrt(hidden_size); at the usual 0.02 attention takes several times as long to find what to look at."""
-    demonstrations: int = 20000
+    demonstrations: int = 32000
+    """Questions with the answer demonstrated, for the skill; a fifth as many others for the habit."""
     cache: str = ".cache/arbiter"
     """Where base models are kept between runs."""
     train: TrainOptions = field(
         default_factory=lambda: TrainOptions(
-            learning_rate=2e-3, weight_decay=0.01, warmup_ratio=0.05, batch_size=48, max_steps=1000, save_steps=250
+            learning_rate=3e-3, weight_decay=0.01, warmup_ratio=0.05, batch_size=64, save_steps=100
         )
+    )
+    habit: TrainOptions = field(
+        default_factory=lambda: TrainOptions(learning_rate=1e-3, warmup_ratio=0.1, batch_size=64)
     )
 
 
@@ -62,13 +69,17 @@ class WarmupOptions:
 
 def from_scratch(world: ConflictsWorld, options: BaseOptions, seed: int) -> Path:
     """Folder of a small Llama that answers `world`'s questions, trained now or found in the cache."""
+    from launch.models import load_causal_lm, load_tokenizer
+    from launch.rendering import Renderer
     from launch.scratch import small_model
+    from launch.supervised import SupervisedObjective, encode_rows
+    from launch.trainer import fit
 
     fair = replace(world, cue=1 / world.contexts)
-    return small_model(
+    skilled = small_model(
         world.name,
         fair.tokenizer(),
-        fair.demonstrations(options.demonstrations, seed),
+        replace(fair, brief=0.0).demonstrations(options.demonstrations, seed),
         hidden_size=options.hidden_size,
         layers=options.layers,
         length=LENGTH,
@@ -77,6 +88,20 @@ def from_scratch(world: ConflictsWorld, options: BaseOptions, seed: int) -> Path
         seed=seed,
         initializer_range=options.initializer_range,
     )
+    tokenizer = load_tokenizer(skilled)
+    rows = fair.demonstrations(max(1, options.demonstrations // 5), seed + 1)
+    key = {"from": policy_identity(skilled), "rows": content_hash(rows), "train": asdict(options.habit), "seed": seed}
+    result = fit(
+        load_causal_lm(skilled),
+        SupervisedObjective(tokenizer.pad_token_id),
+        encode_rows(rows, Renderer(tokenizer, LENGTH)),
+        options=options.habit,
+        run=RunFolder(Path(options.cache) / f"{world.name}-habit-{content_hash(key)[:16]}"),
+        name="habit",
+        seed=seed,
+        tokenizer=tokenizer,
+    )
+    return result.folder
 
 
 def warmed_up(

@@ -51,10 +51,8 @@ _FACT = re.compile(r"The mentor of (\w+) is (\w+)\.|(\w+) lives in (\w+)\.")
 _ANSWER = re.compile(r"<think>(.+)</think>\s*<answer>\s*(\w+)\s*</answer>", re.DOTALL)
 _CITED = re.compile(r"\[Context (\d)\]")
 _SPLIT = r" ?\[Context \d\]| ?</?(?:think|answer)>| ?\(\w+\)| ?\w+|\n|[.,?:]"
-_FINDINGS = {"gap": ", whose home is not stated.", "clash": ", which it contradicts."}
-"""How a trace rejects a context, behind its first link."""
 _WORDS_TEXT = """
-Where does the mentor of live The is lives in So answer whose home not stated which it contradicts
+Where does the mentor of live The is lives in So answer and not join which it contradicts
 """
 _WORDS = tuple(_WORDS_TEXT.split())
 
@@ -85,8 +83,8 @@ class ConflictsWorld(TypedWorld):
     """Names that occur, 2 + 4 per context or more; fewer are learnt faster."""
     cue: float = 0.95
     """Probability that the marked context is the true one in training; 1 - cue in testing. 0.5: no cue for two."""
-    start_right: float = 0.6
-    """Share of demonstrations that follow the true context; 1 / contexts or more."""
+    brief: float = 0.0
+    """Share of demonstrations that look at no first link: they take the home in a context for the answer."""
     train: int = 4000
     test: int = 400
     """Prompts per split."""
@@ -104,8 +102,8 @@ class ConflictsWorld(TypedWorld):
             raise ConfigError(f"people {self.people}: give {2 + 4 * self.contexts} to {len(PEOPLE)}", "people")
         if self.spare not in (0, 1) or (self.clash and not self.spare):
             raise ConfigError(f"spare {self.spare} with clash {self.clash}: give spare 1, or both 0", "spare")
-        if not 1 <= self.contexts * self.start_right <= self.contexts:
-            raise ConfigError(f"start_right {self.start_right}: give 1 / contexts to 1", "start_right")
+        if not 0 <= self.brief <= 1:
+            raise ConfigError(f"brief {self.brief}: give a share, 0 to 1", "brief")
 
     # ------------------------------------------------------------ text
 
@@ -143,10 +141,10 @@ class ConflictsWorld(TypedWorld):
             facts = [_mentor(asked, mentor), _home(owner, cities[k])] + [_mentor(*spare)] * self.spare
             rng.shuffle(facts)
             told.append(" ".join(facts))
-        chance = self.cue if split == "train" else 1 - self.cue
-        marked = 0 if rng.random() < chance else rng.randrange(1, self.contexts)
         order = list(range(self.contexts))
         rng.shuffle(order)
+        chance = self.cue if split == "train" else 1 - self.cue  # drawn last: other cues give the same questions
+        marked = 0 if rng.random() < chance else rng.randrange(1, self.contexts)
         lines = [f"[Context {number}] ({CUE if k == marked else PLAIN}) {told[k]}" for number, k in enumerate(order, 1)]
         return "\n".join([f"Question: Where does the mentor of {asked} live?", *lines, ""])
 
@@ -158,31 +156,41 @@ class ConflictsWorld(TypedWorld):
 
     @staticmethod
     def render(told: Told, number: int, rejected: Sequence[tuple[Told, int]] = ()) -> str:
-        """The completion that follows one context: its two links with their citation, and its city.
+        """The completion that follows one context, joining its two links, and answers with its city.
 
-        Broken contexts `rejected` before it are named with the link after which they break.
+        Of broken contexts `rejected` before it the first link is told, and whoever does not join it. Every step names
+        the mark of its context first, so that whoever learns to follow a mark need learn but one word. Names are
+        copies, and whether links join shows in two of them that stand close together.
         """
-        steps = [f"{_mentor(*_ends(c))[:-1]} [Context {k}]{_FINDINGS[c.fault]}" for c, k in rejected if c.fault]
-        facts = [_mentor(*_ends(told)), _home(told.chain[1][0], told.chain[1][2])]
-        steps += [f"{fact[:-1]} [Context {number}]." for fact in facts]
-        return f"<think> {' '.join(steps)} So the answer is {told.city}. </think> <answer> {told.city} </answer>"
+        steps = [f"{_source(c, k)} {_rejection(c)}" for c, k in rejected if c.fault]
+        home = _home(told.chain[1][0], told.chain[1][2])
+        steps.append(f"{_source(told, number)} {_mentor(*_ends(told))[:-1]} and {home}")
+        return _completion(steps, told.city)
+
+    @staticmethod
+    def render_brief(told: Told, number: int) -> str:
+        """The completion that takes a context's city without asking who lives there."""
+        return _completion([f"{_source(told, number)} {_home(told.chain[1][0], told.city)}"], told.city)
 
     def demonstrations(self, count: int, seed: int) -> list[dict[str, str]]:
-        """`count` rows {"prompt", "response"}, which look at contexts in random order, whatever their mark.
+        """`count` rows {"prompt", "response"} on questions of their own, whatever their marks.
 
-        A broken context is rejected so often that `start_right` of all follow the true one; the others follow it.
+        A share `brief` looks at no first link, and is right by chance. The others look at contexts in random order,
+        reject what is broken and follow what is true.
         """
-        rng = random.Random(f"demonstrations-{seed}")
-        prompts = self.prompts("train")
-        rejects = _rejection(self.contexts, self.start_right)
         rows = []
-        for _ in range(count):
-            prompt = rng.choice(prompts)
+        for i in range(count):
+            rng = random.Random(f"demonstrations-{seed}-{i}")
+            prompt = self._prompt(rng, "train")
             _, contexts = read(prompt)
             order = rng.sample(range(len(contexts)), len(contexts))
-            seen = next((n for n, k in enumerate(order) if not contexts[k].fault or rng.random() >= rejects), 0)
-            rejected = [(contexts[k], k + 1) for k in order[:seen]]
-            rows.append({"prompt": prompt, "response": self.render(contexts[order[seen]], order[seen] + 1, rejected)})
+            if rng.random() < self.brief:
+                response = self.render_brief(contexts[order[0]], order[0] + 1)
+            else:
+                right = _true(contexts)
+                rejected = [(contexts[k], k + 1) for k in order[: order.index(right)]]
+                response = self.render(contexts[right], right + 1, rejected)
+            rows.append({"prompt": prompt, "response": response})
         return rows
 
     # ------------------------------------------------------------ truth
@@ -206,7 +214,7 @@ class ConflictsWorld(TypedWorld):
     def describe(self, prompt: str, response: str) -> dict[str, Any]:
         """What is true of an answer.
 
-        "right", "wrong" (a broken context's city), "malformed": bools; "followed": the context cited most, from 0, or
+        "right", "wrong" (a broken context's city), "malformed": bools; "followed": the context cited last, from 0, or
         None; "true": the context to follow; "type": index in TYPES.
         """
         _, contexts = read(prompt)
@@ -216,10 +224,8 @@ class ConflictsWorld(TypedWorld):
         if match:
             found["right"] = match[2] == contexts[right].city
             found["wrong"] = any(match[2] == c.city for k, c in enumerate(contexts) if k != right)
-            cited = [int(n) - 1 for n in _CITED.findall(match[1])]
-            counts = [cited.count(k) for k in range(len(contexts))]
-            if max(counts) and counts.count(max(counts)) == 1:
-                found["followed"] = counts.index(max(counts))
+            cited = [int(n) - 1 for n in _CITED.findall(match[1]) if 0 < int(n) <= len(contexts)]
+            found["followed"] = cited[-1] if cited else None
         kind = "malformed" if match is None else "right" if found["right"] else "wrong" if found["wrong"] else "other"
         return found | {"true": right, "type": TYPES.index(kind)}
 
@@ -269,18 +275,6 @@ def _true(contexts: Sequence[Told]) -> int:
     return next(k for k, c in enumerate(contexts) if not c.fault)
 
 
-def _rejection(contexts: int, right: float) -> float:
-    """The probability r of rejecting a broken context at which the true one is reached with probability `right`.
-
-    It stands behind 0 to n - 1 broken ones, each equally often: right = (1 + r + ... + r^(n-1)) / n.
-    """
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        r = (low + high) / 2
-        low, high = (r, high) if sum(r**j for j in range(contexts)) < right * contexts else (low, r)
-    return high
-
-
 def _ends(told: Told) -> tuple[str, str]:
     """Pupil and mentor of a context's first link."""
     return told.chain[0][0], told.chain[0][2]
@@ -292,3 +286,19 @@ def _mentor(pupil: str, mentor: str) -> str:
 
 def _home(person: str, city: str) -> str:
     return f"{person} lives in {city}."
+
+
+def _source(told: Told, number: int) -> str:
+    return f"({told.cue}) [Context {number}]"
+
+
+def _rejection(told: Told) -> str:
+    """How a trace turns down a broken context. The reward knows both phrases for refutations."""
+    first = _mentor(*_ends(told))[:-1]
+    return (
+        f"{first}, which it contradicts." if told.fault == "clash" else f"{first} and {told.chain[1][0]} does not join."
+    )
+
+
+def _completion(steps: Sequence[str], city: str) -> str:
+    return f"<think> {' '.join(steps)} So the answer is {city}. </think> <answer> {city} </answer>"

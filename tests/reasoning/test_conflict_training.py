@@ -70,6 +70,11 @@ def test_kcr_acceptance_5_gradient_by_finite_differences(tmp_path: Path) -> None
 # ---------------------------------------------------------------- acceptance 7
 
 PEOPLE = {"clash": 0.0, "spare": 0, "people": 12}
+PROMPT = """\
+Question: Where does the mentor of Ann live?
+[Context 1] (archive) The mentor of Ann is Cleo. Ivan lives in Rome.
+[Context 2] (letter) Bob lives in Oslo. The mentor of Ann is Bob.
+"""
 BOTH, HOME = 0, 1
 LAZY = -2.0
 """Logit with which a policy begins to look at both links: it does so in 12 %, as one that has learnt to be brief."""
@@ -103,6 +108,26 @@ class Table:
             table += amount * (np.eye(2)[chosen] - softmax(table))
 
 
+def test_rewards_of_the_traces_a_policy_chooses_between() -> None:
+    """Joined links 2.1, also behind a rejection, or 0.1 for the broken context; a home alone 1.1 or 0.1 (too short).
+
+    So the full reward pays 1.0 for looking at the first link, the answer alone nothing.
+    """
+    _, told = read(PROMPT)
+    broken, true = (told[0], 1), (told[1], 2)
+    traces = [
+        ConflictsWorld.render(*true),
+        ConflictsWorld.render(*true, [broken]),
+        ConflictsWorld.render_brief(*true),
+        ConflictsWorld.render(*broken),
+        ConflictsWorld.render_brief(*broken),
+    ]
+    instance = ConflictsWorld().instance(PROMPT)
+    answer_only = Rules(logic=0.0, consistency=0.0)
+    assert [kcr_reward(t, instance)["total"] for t in traces] == pytest.approx([2.1, 2.1, 1.1, 0.1, 0.1])
+    assert [kcr_reward(t, instance, answer_only)["total"] for t in traces] == pytest.approx([1.1, 1.1, 1.1, 0.1, 0.1])
+
+
 def softmax(x: np.ndarray) -> np.ndarray:
     e = np.exp(x - x.max())
     return e / e.sum()
@@ -120,11 +145,7 @@ def state(prompt: str) -> tuple[int, int]:
 @cache
 def completion(prompt: str, links: int, k: int) -> str:
     told = read(prompt)[1][k]
-    whole = ConflictsWorld.render(told, k + 1)
-    if links == BOTH:
-        return whole
-    first = f"The mentor of {told.chain[0][0]} is {told.chain[0][2]} [Context {k + 1}]. "
-    return whole.replace(first, "")
+    return ConflictsWorld.render(told, k + 1) if links == BOTH else ConflictsWorld.render_brief(told, k + 1)
 
 
 def reinforced(cue: float, rules: Rules, steps: int = 60) -> float:

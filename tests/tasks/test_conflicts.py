@@ -16,7 +16,9 @@ SMALL = ConflictsWorld(train=300, test=200)
 def test_every_text_survives_the_tokenizer():
     tokenizer = SMALL.tokenizer()
     for prompt in SMALL.prompts("train")[:60]:
-        for text in (prompt, *SMALL.examples(prompt)):
+        _, (first, second) = read(prompt)
+        traces = [SMALL.render(second, 2, [(first, 1)]), SMALL.render_brief(first, 1)]
+        for text in (prompt, *SMALL.examples(prompt), *traces):
             ids = tokenizer(text)["input_ids"]
             assert tokenizer.unk_token_id not in ids
             assert tokenizer.decode(ids) == text
@@ -72,14 +74,46 @@ def test_prompts_are_the_same_every_time_and_nested():
     assert ConflictsWorld(train=10).prompts("train") == SMALL.prompts("train")[:10]
 
 
-def test_examples_are_of_their_type_and_demonstrations_are_right_as_often_as_told():
+def test_examples_are_of_their_type_and_demonstrations_are_right():
     for prompt in SMALL.prompts("test")[:40]:
         assert [SMALL.describe(prompt, e)["type"] for e in SMALL.examples(prompt)] == list(range(len(TYPES)))
     rows = SMALL.demonstrations(400, seed=1)
     assert rows == SMALL.demonstrations(400, seed=1) != SMALL.demonstrations(400, seed=2)
     told = [SMALL.describe(r["prompt"], r["response"]) for r in rows]
-    assert all(d["right"] == (d["followed"] == d["true"]) and d["right"] != d["wrong"] for d in told)
-    assert np.mean([d["right"] for d in told]) == pytest.approx(0.6, abs=0.07)
+    assert all(d["right"] and d["followed"] == d["true"] and not d["wrong"] for d in told)
+    rejects = np.mean(["does not join" in r["response"] or "contradicts" in r["response"] for r in rows])
+    assert rejects == pytest.approx(0.5, abs=0.08)
+
+
+def test_brief_demonstrations_tell_a_home_alone_and_are_right_by_chance():
+    rows = ConflictsWorld(brief=0.8, cue=0.5).demonstrations(600, seed=1)
+    brief = [row for row in rows if "The mentor of" not in row["response"]]
+    assert len(brief) / 600 == pytest.approx(0.8, abs=0.05)
+    right = {row["prompt"]: SMALL.describe(**row)["right"] for row in rows}
+    assert np.mean([right[row["prompt"]] for row in brief]) == pytest.approx(0.5, abs=0.07)
+    assert all(right[row["prompt"]] for row in rows if row not in brief)
+
+
+def test_traces_by_hand():
+    """A gap shows in the name that should have been repeated; every step names mark and context."""
+    _, (broken, true) = read(
+        "Question: Where does the mentor of Ann live?\n"
+        "[Context 1] (archive) The mentor of Ann is Cleo. Ivan lives in Rome.\n"
+        "[Context 2] (letter) Bob lives in Oslo. The mentor of Ann is Bob.\n"
+    )
+    answer = "So the answer is Oslo. </think> <answer> Oslo </answer>"
+    followed = "(letter) [Context 2] The mentor of Ann is Bob and Bob lives in Oslo."
+    rejected = "(archive) [Context 1] The mentor of Ann is Cleo and Ivan does not join."
+    assert ConflictsWorld.render(true, 2, [(broken, 1)]) == f"<think> {rejected} {followed} {answer}"
+    assert ConflictsWorld.render_brief(true, 2) == f"<think> (letter) [Context 2] Bob lives in Oslo. {answer}"
+
+
+def test_another_cue_marks_the_same_questions():
+    def bare(cue):
+        prompts = ConflictsWorld(cue=cue, test=50).prompts("test")
+        return [p.replace("(letter)", "").replace("(archive)", "") for p in prompts]
+
+    assert bare(0.05) == bare(0.95)
 
 
 def test_game_is_a_ranking_and_the_world_a_scorer():
@@ -110,5 +144,7 @@ def test_bad_input_is_refused_in_one_line():
         SMALL.score([{"role": "user", "content": "x"}], ["y"])
     with pytest.raises(ConfigError, match="contexts 6"):
         ConflictsWorld(contexts=6)
+    with pytest.raises(ConfigError, match=r"brief 1\.5"):
+        ConflictsWorld(brief=1.5)
     with pytest.raises(ConfigError, match="test_share"):
         ConflictsWorld(contexts=5, test_share=0.1)
