@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from launch.errors import DataError
-from reasoning.legal.amounts import amount_tier
+from reasoning.legal.amounts import amount_tier, amounts
 from reasoning.legal.chains import BASE, Chain, MonthRange
 from reasoning.legal.charges import CHARGES, chains_of, charge_name
 from reasoning.legal.circumstances import Effect, allowed, find
@@ -59,6 +59,8 @@ class Check(TypedDict):
     """Articles of the Criminal Law that the range rests on."""
     cited: list[str]
     """Articles that the opinion cites."""
+    notes: list[str]
+    """What a rule of thumb decided, one line each."""
 
 
 def legal_chains(charge: str) -> list[ChainRow]:
@@ -108,6 +110,7 @@ def check_opinion(fact: str, opinion: str, months: int, charge: str = "") -> Che
             dict.fromkeys([*basis, *(c.article for c in stated), *(["63"] if "reduced" in effects else [])])
         ),
         cited=list(dict.fromkeys(articles(opinion))),
+        notes=_notes(fact, opinion, source),
     )
 
 
@@ -169,6 +172,28 @@ def _choose(
     if base:
         return list(range(base[0] + 1)), "base"  # with the milder ones: 情节较轻 is often left unsaid
     return list(range(len(rungs))), "unstated"
+
+
+def _notes(fact: str, opinion: str, source: str) -> list[str]:
+    """What a reader of the verdict should know of how it came about."""
+    found = [
+        f"the {name} hold no Chinese text" for name, text in (("facts", fact), ("reasons", opinion)) if _foreign(text)
+    ]
+    if source == "amount":
+        sums = amounts(fact)
+        if len(set(sums)) > 1:
+            found.append(
+                f"the facts name {len(set(sums))} different sums; the largest, {max(sums):,.0f} yuan, is taken"
+            )
+    elif source == "base":
+        found.append("the reasons state no condition; the chain without one and milder ones may be meant")
+    elif source == "unstated":
+        found.append("neither reasons nor a sum in the facts name a tier; every one may be meant")
+    return found
+
+
+def _foreign(text: str) -> bool:
+    return bool(text.strip()) and not re.search("[\u4e00-\u9fff]", text)
 
 
 def _widened(rungs: Sequence[Sequence[Chain]], k: int, effects: set[Effect], several: bool) -> MonthRange:

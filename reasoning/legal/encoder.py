@@ -250,7 +250,10 @@ class ChainAwareEncoding(nn.Module):
         return out
 
     def reset_parameters(self, scale: float) -> None:
-        """First weights by torch's own rules, the last LN at `scale` (root mean square of its output)."""
+        """First weights: torch's own, but that e starts as LN(o) at `scale`, the root mean square of its output.
+
+        o is close to the mean of the chain's own words then, which the decoder can read as it reads words.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.LayerNorm):
                 module.reset_parameters()
@@ -258,7 +261,13 @@ class ChainAwareEncoding(nn.Module):
                 module._reset_parameters()
             elif isinstance(module, ChainGraph):
                 nn.init.normal_(module.relation, std=self.width**-0.5)
-        nn.init.constant_(self.fusion_norm.weight, scale)
+        with torch.no_grad():
+            self.fusion.weight[:, : self.width] = torch.eye(self.width)
+            self.fusion.weight[:, self.width :] *= 0.1
+            self.fusion.bias.zero_()
+            self.fusion_norm.weight.fill_(scale)
+            if self.attention is not None:
+                self.attention.out_proj.weight.mul_(0.1)
 
 
 class ChainModel(SoftTokens):

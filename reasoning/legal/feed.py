@@ -39,6 +39,7 @@ class DataOptions:
     fact_chars: int = FACT
     """Facts are cut here; at 512, 316 of LAIC's 1,200 lose something."""
     opinion_chars: int = OPINION
+    """Reasons are cut at the last punctuation before: cut anywhere, nothing would tell a model where they end."""
     reasons: bool = True
     """False: the sentence clause alone is written."""
     test: int = 101
@@ -116,7 +117,9 @@ def of_file(law: Law, options: DataOptions, held_out: int = 0) -> Feed:
 
 def court_row(case: CourtCase, law: Law, options: DataOptions, provisions: Provisions) -> Row:
     """One real case as a row."""
-    fact, opinion = case.fact[: options.fact_chars], case.opinion[: options.opinion_chars] if options.reasons else ""
+    fact, opinion = case.fact[: options.fact_chars], ""
+    if options.reasons:
+        opinion = shortened(case.opinion, options.opinion_chars)
     told = provisions.get(case.charge, "")
     lines = ([told] if told else []) if isinstance(told, str) else [chain.line for chain in told]
     chain = None
@@ -131,6 +134,13 @@ def court_row(case: CourtCase, law: Law, options: DataOptions, provisions: Provi
         "clause": clause,
         **facts,
     }
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` cut behind the last punctuation within `most` characters; within a phrase if there is none."""
+    if len(text) <= most:
+        return text
+    return text[: max(text.rfind(mark, 0, most) for mark in "。；，") + 1] or text[:most]
 
 
 def chain_number(charge: str, fact: str, opinion: str, months: int) -> int:

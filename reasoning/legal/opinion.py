@@ -53,7 +53,7 @@ class Form:
 COURT = Form(REASONS, DECIDES, "判处有期徒刑{months}个月。")
 """LegalChainReasoner's template."""
 WORLD = {
-    "en": Form("", "</think>", " <answer> {months} months </answer>"),
+    "en": Form("", " </think>", " <answer> {months} months </answer>"),
     "zh": Form("", "</think>", "<answer>{months}个月</answer>"),
 }
 """The cases world's, by language."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.options import TrainOptions
+from reasoning.legal.opinion import WORLD
 from tasks.worlds.cases import CasesWorld
 
 
@@ -43,15 +44,23 @@ class BaseOptions:
     )
 
 
-def of_world(world: CasesWorld, options: BaseOptions) -> Path:
-    """Folder of a small Llama that has seen `world`'s laws told in words, and judged rightly by them."""
+def of_world(world: CasesWorld, options: BaseOptions, reasons: bool = True) -> Path:
+    """Folder of a small Llama that has learnt `world`'s demonstrations, the law told in words.
+
+    Args:
+        reasons: False cuts them off: it learns to say the term at once.
+    """
     from launch.scratch import small_model
 
-    told = replace(world, told=True, start_right=1.0)
+    told = replace(world, told=True)
+    decides = WORLD[world.language].decides
+    rows = told.demonstrations(options.demonstrations, options.seed)
+    if not reasons:
+        rows = [{**row, "response": decides + row["response"].partition(decides)[2]} for row in rows]
     return small_model(
         world.name,
         told.tokenizer(),
-        told.demonstrations(options.demonstrations, options.seed),
+        rows,
         hidden_size=options.hidden_size,
         layers=options.layers,
         length=192,

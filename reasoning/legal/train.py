@@ -16,7 +16,7 @@ Left out: the published learning rates by module (one rate serves all), halving 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def _small(config: Config, feed: Feed, run: Any) -> Path:
 
     with run.timing("small decoder"):
         if not config.data.path:
-            return scratch.of_world(config.world, config.base)
+            return scratch.of_world(replace(config.world, start_right=1.0), config.base, config.data.reasons)
         laws = list(load_articles(config.data.statutes).values()) if config.data.statutes else []
         told = [row["fact"] + row["response"] for row in feed.train]
         return scratch.of_texts([*laws, *told], config.base)

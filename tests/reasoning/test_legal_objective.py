@@ -125,8 +125,8 @@ def test_a_case_that_is_too_long_is_named() -> None:
 # ---------------------------------------------------------------- selection
 
 
-OPTIONS: dict[str, Any] = {"learning_rate": 0.3, "batch_size": 2, "max_steps": 6, "schedule": "constant", "eval_steps": 1,
-                           "warmup_ratio": 0.0, "save_steps": 1, "log_steps": 1}  # fmt: skip
+OPTIONS: dict[str, Any] = {"learning_rate": 0.3, "batch_size": 2, "max_steps": 6, "eval_steps": 1, "save_steps": 1,
+                           "schedule": "constant", "warmup_ratio": 0.0, "log_steps": 1}  # fmt: skip
 
 
 class Kill(transformers.TrainerCallback):
