@@ -114,7 +114,7 @@ def page(data: dict[str, Any]) -> str:
         "[agent](../agent.md).",
         "",
         "Three actions (add, multiply, no tool) are right equally often: always taking the same one, or any at random, "
-        "is right in .333. The demonstrations take the right one in half of the chats.",
+        "is right in .333. The demonstrations take the right one in .6 of the chats.",
         "",
         "| held-out questions | after demonstrations | after GRPO |",
         "|---|---|---|",

@@ -186,7 +186,7 @@ def by_tool(
     rows = [row for draw in draws for row in lessons(tokenizer, specs, encoder, *draw)]
     model = load_causal_lm(learned(home, "tool", tokenizer, rows, sizes.tool_steps, seed, sizes, sizes.tool_batch))
     turns = GeneratorTurns(HFGenerator(model, tokenizer, batch_size=256), tokenizer)
-    greedy = Sampling(max_new_tokens=48, temperature=0)
+    greedy = Sampling(max_new_tokens=96, temperature=0)
     pairs = [(int(u), int(v)) for u, v in test[:, :2]]
     with Pool(specs, home / "data", workers=1) as pool:
         agent = Agent(turns, pool, Budget(turns=2, calls=4, seconds=1e9), greedy)

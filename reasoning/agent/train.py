@@ -45,7 +45,7 @@ class BaseOptions:
     """Where base models are kept between runs."""
     train: TrainOptions = field(
         default_factory=lambda: TrainOptions(
-            learning_rate=5e-3, weight_decay=0.01, warmup_ratio=0.05, batch_size=32, max_steps=500, save_steps=250
+            learning_rate=5e-3, weight_decay=0.01, warmup_ratio=0.05, batch_size=32, max_steps=800, save_steps=400
         )
     )
 

@@ -115,7 +115,7 @@ class ArithmeticWorld:
 
     largest: int = 99
     """Numbers are 2 to this."""
-    start_right: float = 0.5
+    start_right: float = 0.6
     """Share of demonstrations that take the right action; 1/3: the wording says nothing."""
     train: int = 4000
     test: int = 400
