@@ -96,7 +96,10 @@ class Endpoint:
         """`request`; raises ServerError unless the answer's status is 200."""
         response = self.request(method, path, body, what)
         if response.status_code != 200:
-            raise ServerError(f"{what}: {self.url}{path} answered {response.status_code}: {self.told(response)}")
+            told = self.told(response)
+            if "chat template" in told.lower():
+                told += "; prompts of plain text need none (arbiter eval: --plain)"
+            raise ServerError(f"{what}: {self.url}{path} answered {response.status_code}: {told}")
         return response
 
     def json(self, method: str, path: str, body: dict[str, Any] | None, what: str) -> dict[str, Any]:

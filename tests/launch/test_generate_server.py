@@ -161,7 +161,9 @@ class _Plain(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.asked.append({"path": self.path, "key": self.headers["authorization"], **body})
         if self.failures:
-            self._answer(self.failures.pop(0), {"error": f"bad key {self.headers['authorization']}\nsecond line"})
+            status = self.failures.pop(0)
+            why = "As of transformers v4.44 you must provide a chat template" if status == 400 else "bad key"
+            self._answer(status, {"error": f"{why} {self.headers['authorization']}\nsecond line"})
             return
         choices = [
             {"index": i, "message": {"content": f"answer {i}"}, "finish_reason": "stop"} for i in range(body["n"])
@@ -225,6 +227,15 @@ def test_the_last_failure_is_one_line_without_the_key(monkeypatch: pytest.Monkey
     assert "secret" not in str(caught.value) + repr(generator) + repr(vars(generator)["_client"])
     assert "secret" not in repr(vars(generator._client)["_http"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_a_chat_template_is_told_the_way_out() -> None:
+    with (
+        plain_server([400]) as url,
+        ServerGenerator(url) as generator,
+        pytest.raises(ServerError, match=r"answered 400: .*plain text need none \(arbiter eval: --plain\)"),
+    ):
+        generator.generate(["Hi"], 1, Sampling())
 
 
 def test_a_missing_key_and_a_missing_server_are_named() -> None:
