@@ -8,7 +8,7 @@ itself, greedily, the constrained one is the same. A model that never comes to t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -17,7 +17,10 @@ from launch.generate import HFGenerator
 from launch.logprob import positions
 from launch.rendering import Renderer, pad
 from reasoning.legal.chains import MONTHS
-from reasoning.legal.opinion import COURT, Form
+from reasoning.legal.charges import chains_of, charge_name
+from reasoning.legal.check import Check, check_opinion
+from reasoning.legal.names import mask_names
+from reasoning.legal.opinion import COURT, FACT, Form, Law, prompt_of, read_opinion
 
 GREEDY = Sampling(max_new_tokens=400, temperature=0.0)
 
@@ -60,6 +63,41 @@ def write_opinions(
             text + form.decides + form.sentence(months) for text, months in zip(reasons[part], chosen, strict=True)
         ]
     return written
+
+
+class Written(TypedDict):
+    """An opinion and what it rests on."""
+
+    rationale: str
+    months: int | None
+    check: Check | None
+    """Chains matched, the range they allow, articles, and whether reasons and sentence agree; None without a clause."""
+    notice: str
+
+
+NOTICE = "Written by a language model for research. Not for deciding, preparing or advising in a person's case."
+
+
+def generate_opinion(
+    model: Any, renderer: Renderer, fact: str, charge: str, *, law: Law = "soft", constrained: bool = True
+) -> Written:
+    """Write reasons and a sentence, and check them against the charge's chains.
+
+    Args:
+        model: a `ChainModel` for law "soft", any causal language model for "none" and "text".
+        fact: the facts; names behind a role are masked, and what is over 512 characters is cut.
+        charge: its name; must be one with chains (`reasoning.legal.charges`), so that the check has a law.
+
+    Raises:
+        DataError: no facts, or a charge without chains or that the model does not know.
+    """
+    name = charge_name(charge)
+    shown = mask_names(fact)[:FACT]
+    prompt = prompt_of(shown, law, item=name, lines=[chain.line for chain in chains_of(name)])
+    [text] = write_opinions(model, renderer, [prompt], constrained=constrained)
+    said = read_opinion(text)
+    check = None if said.months is None else check_opinion(shown, said.rationale, said.months, name)
+    return Written(rationale=said.rationale, months=said.months, check=check, notice=NOTICE)
 
 
 def clauses(tokenizer: Any, form: Form = COURT) -> list[list[int]]:

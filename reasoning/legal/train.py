@@ -75,6 +75,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.train.quantization != "none":
             raise ConfigError("soft tokens of a 4-bit decoder were never run; use none", "train.quantization")
+        if self.train.sharding in ("fsdp2", "zero3"):
+            raise ConfigError("weights are selected whole on one device; use none or zero2", "train.sharding")
 
 
 def main(config: Config) -> Result:
@@ -194,7 +196,8 @@ def save(model: Any, tokenizer: Any, feed: Feed, config: Config, numbers: dict[s
 
 def estimate(config: Config) -> Any:
     """What ``--dry-run`` prints."""
-    from launch.estimate import Estimate
+    from launch.estimate import Estimate, model_shape
+    from reasoning.legal.charges import CHARGES
 
     out = Estimate()
     if not config.policy:
@@ -203,4 +206,7 @@ def estimate(config: Config) -> Any:
     there = not config.data.path or Path(config.data.path).exists()
     examples = len(feed_of(config).train) if there else None
     out.training("legal", config.policy, config.train, config.max_length, 1, examples)
+    layers = 1 if config.chains.shared else len(CHARGES)
+    number = (9 + layers) * model_shape(config.policy).width ** 2
+    out.add("legal: encoding", f"{number / 1e6:.0f} M parameters", "trained in fp32 beside them: 16 bytes each (AdamW)")
     return out

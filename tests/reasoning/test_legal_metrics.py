@@ -128,6 +128,34 @@ def test_cail_labels_by_hand_and_by_a_second_way() -> None:
     assert cail_labels(true, guess, classes) == pytest.approx(expected)
 
 
+def test_cail_terms_of_random_predictions_as_the_official_judge_scores_them() -> None:
+    """1,000 random pairs, life and death among them, against the rule of CAIL2018's judge written as its steps."""
+
+    def judge(true: int, said: int) -> float:
+        if true == DEATH or said == DEATH:
+            return 1.0 if said == true else 0.0
+        if true == LIFE or said == LIFE:
+            return 1.0 if said == true else 0.0
+        v = abs(math.log(true + 1) - math.log(said + 1))
+        if v <= 0.2:
+            return 1.0
+        if v <= 0.4:
+            return 0.8
+        if v <= 0.6:
+            return 0.6
+        if v <= 0.8:
+            return 0.4
+        return 0.2 if v <= 1 else 0.0
+
+    rng = np.random.default_rng(1)
+    true, said = (np.where(rng.random(1000) < 0.1, rng.integers(-2, 0, 1000), rng.integers(0, 301, 1000)) for _ in "ab")
+    said[:300] = np.where(true[:300] >= 0, np.abs(true[:300] + rng.integers(-5, 6, 300)), true[:300])
+    scores = [judge(t, s) for t, s in zip(true.tolist(), said.tolist(), strict=True)]
+    assert [cail_score(t, s) for t, s in zip(true.tolist(), said.tolist(), strict=True)] == scores
+    assert set(scores) == {0.0, 0.2, 0.4, 0.6, 0.8, 1.0}
+    assert sentencing(true.tolist(), said.tolist())["cail"].value == pytest.approx(np.mean(scores))
+
+
 def test_the_trivial_predictor_never_sees_its_own_fold() -> None:
     """Two cases a group: each is predicted by the other, if that is in another fold."""
     assert predict_by_group(["a", "b"], [10, 20], folds=2) == [20, 10]

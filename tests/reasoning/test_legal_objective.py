@@ -215,6 +215,21 @@ def test_the_constraint_changes_nothing_that_parses(form: Any) -> None:
     assert choose(none, [[1, 9]], tails) == [0]
 
 
+def test_a_written_opinion_carries_what_it_rests_on() -> None:
+    """From a random model: a clause that parses, the article of the charge, masked names, and the notice."""
+    from reasoning.legal.decoding import NOTICE, generate_opinion
+
+    found = generate_opinion(
+        decoder(), Renderer(make_tokenizer()), "被告人赵一二骗取人民币五万元。", "诈骗", law="none"
+    )
+    assert found["months"] is not None and found["check"] is not None and found["notice"] == NOTICE
+    assert found["check"]["citations"][0] == "266" and found["check"]["range"] == "36-120 months"
+    with pytest.raises(DataError, match="no legal chains for the charge '放火罪'"):
+        generate_opinion(decoder(), Renderer(make_tokenizer()), "事实。", "放火罪", law="none")
+    with pytest.raises(DataError, match="a case without facts"):
+        generate_opinion(decoder(), Renderer(make_tokenizer()), "", "诈骗", law="none")
+
+
 def test_opinions_are_read_back() -> None:
     text, clause = response_of("构成盗窃罪。", 36, chain=2)
     assert text == "构成盗窃罪。（依据法律链2）判决如下：判处有期徒刑36个月。"
