@@ -122,6 +122,16 @@ def page(data: dict[str, Any]) -> str:
     for key, label in SHOWN.items():
         before, after = ([row[f"{when}{key}"] for row in rows] for when in ("before_", ""))
         out.append(f"| {label} | {interval(before)} | {interval(after)} |")
+    out += [
+        "",
+        "Right tool, seed by seed:",
+        "",
+        "| seed | greedy, before and after | sampled, before and after |",
+        "|---|---|---|",
+    ]
+    for seed, row in zip(data["seeds"], rows, strict=True):
+        pairs = [f"{row[f'before_{key}']:.3f}, {row[key]:.3f}" for key in ("right_tool", "sampled_right_tool")]
+        out.append(f"| {seed} | {' | '.join(pairs)} |")
     out += ["", "Right tool among a step's samples, means of ten steps:", "", f"| seed | {_steps(data)} |"]
     out.append("|---" * (len(_tens(data["curves"][0])) + 1) + "|")
     for seed, curve in zip(data["seeds"], data["curves"], strict=True):
