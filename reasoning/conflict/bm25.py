@@ -6,6 +6,7 @@ which is above 0 even for a word that one of two passages holds. Plurals count a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from reasoning.conflict.text import STOP_WORDS, singular, words
@@ -21,6 +22,7 @@ def scores(query: str, documents: Sequence[str]) -> list[float]:
         return [0.0] * len(bags)
     import bm25s
 
+    bm25s.logger.setLevel(logging.WARNING)  # it sets itself to DEBUG, and would fill every log with its progress
     index = bm25s.BM25(k1=K1, b=B, method="atire", idf_method="lucene", dtype="float64")
     index.index(bags, show_progress=False)
     return [float(score) for score in index.get_scores(wanted)]

@@ -183,9 +183,12 @@ def diagnose(instance: Instance) -> list[str]:
     """What is odd about an instance, so that a report can count it; [] for an ordinary conflict.
 
     one_context; empty_context; agree (no two contexts say different answers); all_false (no context is true);
-    answer_nowhere (no context holds the gold answer, entity questions only); huge_context (over 500 000 characters);
-    mixed_scripts (letters of more than one script among question and contexts).
+    no_entity (no context holds a name of the question); answer_nowhere (no context holds the gold answer, entity
+    questions only); huge_context (over 500 000 characters); mixed_scripts (letters of more than one script among
+    question and contexts).
     """
+    from reasoning.conflict.paths import asked_in  # which is built on this module
+
     found = []
     texts = [c.text for c in instance.contexts]
     if len(texts) == 1:
@@ -196,6 +199,8 @@ def diagnose(instance: Instance) -> list[str]:
         found.append("agree")
     if not any(c.true for c in instance.contexts):
         found.append("all_false")
+    if not asked_in(instance.question, texts):
+        found.append("no_entity")
     if not instance.boolean:
         bags = [normalise(text).split() for text in texts]
         if not any(contains(bag, normalise(g).split()) >= 0 for g in instance.gold for bag in bags):

@@ -11,7 +11,7 @@ and answer, in the passage's order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,6 +45,13 @@ class Local(NamedTuple):
 def question_entities(question: str, extractor: Extractor = DEFAULT) -> list[str]:
     """Names in a question, as written, in order, each once."""
     return list(dict.fromkeys(m.name for m in extractor.mentions(question)))
+
+
+def asked_in(question: str, contexts: Iterable[str], extractor: Extractor = DEFAULT) -> list[str]:
+    """The names of a question that at least one context holds, as written in the question."""
+    asked = question_entities(question, extractor)
+    said = [f" {normalise(c)} " for c in contexts] if asked else []
+    return [name for name in asked if any(f" {normalise(name)} " in text for text in said)]
 
 
 def local_graph(

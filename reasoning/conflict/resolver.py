@@ -27,11 +27,11 @@ from reasoning.conflict.paths import (
     MAX_HOPS,
     MAX_PATHS,
     Local,
+    asked_in,
     best_paths,
     confidence,
     fallback,
     local_graph,
-    question_entities,
 )
 from reasoning.conflict.proposer import propose
 from reasoning.conflict.text import content_stems, coverage, negates, normalise, truth_value, words
@@ -75,7 +75,7 @@ class Resolution(TypedDict):
     trace: str
     """The reasoning in words, in the form that the reward reads."""
     notes: list[str]
-    """one_context, empty_context, agree, no_entity, no_answer: what was odd about the input."""
+    """one_context, empty_context, agree, no_entity (of the question, in no context), no_answer: what was odd."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _notes(
     said = {g for g in groups if g}
     if len(contexts) > 1 and len(said) == 1:
         notes.append("agree")
-    if not question_entities(question, extractor):
+    if not asked_in(question, contexts, extractor):
         notes.append("no_entity")
     if best is None:
         notes.append("no_answer")

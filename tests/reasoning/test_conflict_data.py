@@ -10,7 +10,7 @@ import pytest
 
 from launch.errors import DataError
 from launch.jsonlines import rows
-from reasoning.conflict import Context, build_instance, diagnose, kcr_rewards
+from reasoning.conflict import Context, build_instance, diagnose, kcr_rewards, with_paths
 from reasoning.conflict.balance import SHORTCUTS, balance, orders, place, probe, split_of
 from reasoning.conflict.lengthen import approximate_tokens, choose, lengthen, passages, shuffled
 from reasoning.conflict.sources import conflictqa, paired, ramdocs, strategyqa
@@ -133,10 +133,30 @@ def test_memory_does_not_grow_with_the_number_of_instances(tmp_path):
         tracemalloc.stop()
         return kept, peak
 
-    files = [write(count) for count in (1, 100, 400)]
+    files = [write(count) for count in (1, 70, 280)]
     run(files[0])  # what is imported on first use is no cost of a row
     (kept, peak), (more_kept, more_peak) = run(files[1]), run(files[2])
     assert more_kept < 1.2 * kept and more_peak < 1.5 * peak  # between two collections, garbage of a hundred rows waits
+
+
+def test_memory_of_long_contexts_does_not_grow_with_their_number(tmp_path):
+    """Read, choose, lengthen, extract and write: the peak of 16 instances is that of 4."""
+    line = (FIXTURES / "ramdocs.jsonl").read_text(encoding="utf-8").split("\n")[0]
+
+    def build(count):
+        file = tmp_path / f"{count}.jsonl"
+        file.write_text("".join(line.replace("Belor", f"Belor{k}") + "\n" for k in range(count)), encoding="utf-8")
+        gc.collect()
+        tracemalloc.start()
+        pairs = (choose(instance, 2, seed=k) for k, instance in enumerate(ramdocs(file)))
+        written = sum(len(with_paths(lengthen(pair, FILLERS, 1000, seed=0)).to_json()) for pair in pairs)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return written, peak
+
+    build(1)  # what is imported on first use is no cost of an instance
+    (written, peak), (more_written, more_peak) = build(4), build(16)
+    assert more_written > 3.9 * written and more_peak < 1.3 * peak
 
 
 # ---------------------------------------------------------------- substitution
@@ -177,16 +197,17 @@ def test_substituted_instances_record_what_was_done():
 FILLERS = [f"Passage {i} is about hill {i} and its {i} sheep. " * (1 + i % 4) for i in range(400)]
 
 
-@pytest.mark.parametrize("tokens", [1000, 4000])
+@pytest.mark.parametrize("tokens", [1000, 4000, 16000])
 def test_long_contexts_hold_their_evidence_where_recorded(tokens):
     case = make("long")
-    long = lengthen(case, FILLERS, tokens, seed=3)
+    fillers = [f"{part} {filler}" for part in range(1 + tokens // 8000) for filler in FILLERS]
+    long = lengthen(case, fillers, tokens, seed=3)
     assert sorted(c.answer for c in long.contexts) == ["Oslo", "Rome"]
     for c in long.contexts:
         original = next(o for o in case.contexts if o.answer == c.answer)
         assert passages(c) == [original.text]
         assert 0.9 * tokens <= approximate_tokens(c.text) <= tokens
-    assert lengthen(case, FILLERS, tokens, seed=3) == long != lengthen(case, FILLERS, tokens, seed=4)
+    assert lengthen(case, fillers, tokens, seed=3) == long != lengthen(case, fillers, tokens, seed=4)
 
 
 def test_fillers_that_mention_a_candidate_are_left_out():
@@ -278,14 +299,15 @@ def test_probe_finds_a_planted_artefact_and_nothing_in_fair_data():
 @pytest.mark.parametrize(
     ("contexts", "gold", "expected"),
     [
-        ([Context("Oslo", "Oslo", True), Context("Rome", "Rome", False)], "Oslo", []),
-        ([Context("Oslo", "Oslo", True)], "Oslo", ["one_context"]),
-        ([Context("", "Oslo", True), Context("Oslo", "Rome", False)], "Oslo", ["empty_context"]),
-        ([Context("Oslo", "Oslo", True), Context("Oslo", "oslo", True)], "Oslo", ["agree"]),
-        ([Context("Oslo", "Rome", False), Context("x", "Lima", False)], "Oslo", ["all_false"]),
-        ([Context("here", "Oslo", True), Context("there", "Rome", False)], "Oslo", ["answer_nowhere"]),
-        ([Context("Oslo " * 110_000, "Oslo", True), Context("x", "Rome", False)], "Oslo", ["huge_context"]),
-        ([Context("Oslo", "Oslo", True), Context("кот живёт", "Rome", False)], "Oslo", ["mixed_scripts"]),
+        ([Context("Ann: Oslo", "Oslo", True), Context("Rome", "Rome", False)], "Oslo", []),
+        ([Context("Ann: Oslo", "Oslo", True)], "Oslo", ["one_context"]),
+        ([Context("", "Oslo", True), Context("Ann: Oslo", "Rome", False)], "Oslo", ["empty_context"]),
+        ([Context("Ann: Oslo", "Oslo", True), Context("Oslo", "oslo", True)], "Oslo", ["agree"]),
+        ([Context("Ann: Oslo", "Rome", False), Context("x", "Lima", False)], "Oslo", ["all_false"]),
+        ([Context("Anna: Oslo", "Oslo", True), Context("x", "Lima", False)], "Oslo", ["no_entity"]),
+        ([Context("Ann: here", "Oslo", True), Context("there", "Rome", False)], "Oslo", ["answer_nowhere"]),
+        ([Context("Ann: Oslo " * 60_000, "Oslo", True), Context("x", "Rome", False)], "Oslo", ["huge_context"]),
+        ([Context("Ann: Oslo", "Oslo", True), Context("кот живёт", "Rome", False)], "Oslo", ["mixed_scripts"]),
     ],
 )
 def test_every_oddity_has_its_name(contexts, gold, expected):
