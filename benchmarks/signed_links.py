@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from benchmarks.measure import machine
 from benchmarks.signed_links_page import write
@@ -174,12 +175,10 @@ OWN = [f"own-{number}" for number in (1, 2, 3, 4)]
 
 def plan() -> Iterator[tuple[str, str, list[str]]]:
     """Graph, split and methods, what matters most first."""
-    for graph in ("bitcoin-alpha", "bitcoin-otc"):
-        for split in ("sga1", *OWN, "pairs-1"):
-            yield graph, split, BASELINES
-    for graph in ("wiki-elec", "wiki-RfA"):
-        for split in (*OWN, "own-5"):
-            yield graph, split, BASELINES
+    for split in ("sga1", *OWN, "pairs-1"):
+        yield "bitcoin-alpha", split, BASELINES
+    for split in ("sga1", *OWN):
+        yield "bitcoin-otc", split, BASELINES
     yield "bitcoin-alpha", "sga1", [*FIRST, "SGCN + SGA, random", *EDGES]
     yield "bitcoin-alpha", "own-1", [*FIRST, EDGES[0]]
     yield "bitcoin-otc", "sga1", [*FIRST, "SGCN + SGA, random"]
@@ -187,6 +186,9 @@ def plan() -> Iterator[tuple[str, str, list[str]]]:
         yield "bitcoin-alpha", split, FIRST
     yield "bitcoin-alpha", "sga1", [*CURRICULA, *OTHERS]
     yield "bitcoin-alpha", "own-1", CURRICULA
+    for graph in ("wiki-elec", "wiki-RfA"):
+        for split in (*OWN, "own-5"):
+            yield graph, split, BASELINES
     yield "wiki-elec", "own-1", [*FIRST, "SGCN + SGA, random"]
     for split in OWN[1:]:
         yield "bitcoin-alpha", split, CURRICULA
@@ -214,15 +216,30 @@ def cell(split: Split, method: str) -> dict[str, Any]:
 
 
 def bootstrap(scores: np.ndarray, signs: np.ndarray) -> dict[str, list[float]]:
-    """95 % intervals of AUC and macro-F1 over resampled test edges: how sure one split is of itself."""
+    """95 % intervals of AUC and macro-F1 over resampled test edges: how sure one split is of itself.
+
+    From counts and ranks, a hundred times faster than `sign_metrics`; on the edges as they are they agree.
+    """
     generator, found = np.random.default_rng(0), []
+    whole = sign_metrics(scores, signs)
+    assert np.allclose(_quick(scores, signs), [whole["auc"], whole["f1_macro"]])
     for _ in range(RESAMPLES):
         some = generator.integers(len(signs), size=len(signs))
-        found.append(sign_metrics(scores[some], signs[some]))
-    return {
-        name: [round(float(x), 4) for x in np.percentile([row[name] for row in found], (2.5, 97.5))]
-        for name in ("auc", "f1_macro")
-    }
+        found.append(_quick(scores[some], signs[some]))
+    low, high = np.percentile(found, (2.5, 97.5), axis=0).round(4).tolist()
+    return {"auc": [low[0], high[0]], "f1_macro": [low[1], high[1]]}
+
+
+def _quick(scores: np.ndarray, signs: np.ndarray) -> tuple[float, float]:
+    """AUC (Mann-Whitney, ties by half) and macro-F1."""
+    positive, said = signs > 0, scores > 0
+    p, q = int(positive.sum()), int((~positive).sum())
+    auc = (rankdata(scores)[positive].sum() - p * (p + 1) / 2) / (p * q)
+    hits, misses = int((said & positive).sum()), int((~said & ~positive).sum())
+    f1 = [
+        2 * right / max(1, told + there) for right, told, there in ((hits, said.sum(), p), (misses, (~said).sum(), q))
+    ]
+    return float(auc), float(np.mean(f1))
 
 
 def run(folder: Path, minutes: float) -> None:

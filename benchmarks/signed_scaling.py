@@ -99,10 +99,14 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     growth = (last["epoch_seconds"] / last["edges"]) / (first["epoch_seconds"] / first["edges"])
     lines += [
         "",
-        f"From {first['edges']:,} to {last['edges']:,} edges the time an edge grows by a factor of {growth:.2f}:",
-        "linear up to caches, which the vectors of neighbours no longer fit in, and the logarithm of looking pairs up.",
+        f"From {first['edges']:,} to {last['edges']:,} edges the time an edge grows by a factor of {growth:.2f}.",
+        "The work is the same for each edge up to the logarithm of looking drawn pairs up; what grows is the way to",
+        "memory: a million edges on 10,000 nodes, whose vectors fit in the caches, took 2.6 µs an edge.",
         f"The peak at {last['edges']:,} edges is {last['peak_bytes'] / 1e9:.2f} GB, "
         f"{'under' if last['peak_bytes'] < LIMIT else 'NOT under'} the {LIMIT / 1e9:.0f} GB asked for.",
+        "",
+        "Blocks of pairs (`pairs.BLOCK`) held 2^18 pairs when this was measured, and hold 2^15 now: products of a",
+        "million pairs on 100,000 nodes, forward and backward, then take 1.16 µs a pair in place of 1.85.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -13,7 +13,7 @@ import torch
 
 from tasks.graph.signed.edges import SignedGraph
 
-BLOCK = 1 << 18
+BLOCK = 1 << 15
 """Pairs whose vectors are in memory at once."""
 TRIES = 20
 """Draws for a pair that no edge joins."""
