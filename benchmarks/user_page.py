@@ -41,8 +41,8 @@ Per cent, means over seeds (n) with 95 % t-intervals over seeds; one seed has no
 width and rate were chosen by them on these labels: numbers of USER are to that extent optimistic, the baselines' not.
 
 `{results["command"]}` (seeds from 0, at most {results["seeds"]}; {m["cores"]} CPU cores shared with other work, one
-thread, torch {m["torch"]}, {m["date"]}; page written at commit {(m["commit"] or "unknown")[:10]}, fits by the encoder of
-99885dbd8b, which has not changed since).
+thread, torch {m["torch"]}, {m["date"]}; page written at commit {(m["commit"] or "unknown")[:10]}, fits by the encoder
+as committed in 99885db1c7).
 """
 
 
