@@ -162,7 +162,7 @@ def test_the_network_is_a_gcn_on_batch_normalised_features(graph: Graph) -> None
     ours = Network(X, 8, 3, dropout=0.0)
     for parameter in (ours.gain, ours.shift, ours.first.bias, ours.second.bias):
         nn.init.normal_(parameter)
-    norm, first, second = nn.BatchNorm1d(16), GCNConv(16, 8), GCNConv(8, 3)
+    norm, first, second = nn.BatchNorm1d(32), GCNConv(32, 8), GCNConv(8, 3)
     hidden = nn.BatchNorm1d(8)
     with torch.no_grad():
         norm.weight.copy_(ours.gain), norm.bias.copy_(ours.shift)
