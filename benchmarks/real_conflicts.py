@@ -44,7 +44,7 @@ CELLS = Path(".cache") / "arbiter" / "real_conflicts"
 
 
 def main(files: Sequence[str] = (), out: Path = OUT) -> None:
-    results: dict[str, Any] = {"sets": {}, "lengths": {}}
+    results: dict[str, Any] = {"sets": {}, "lengths": {}, "machine": machine()}  # with the commit it began with
     for name, instances in sets(files):
         results["sets"][name] = cell(name, instances, methods())
     for tokens, pairs in longer():
@@ -52,7 +52,6 @@ def main(files: Sequence[str] = (), out: Path = OUT) -> None:
         results["lengths"][str(tokens)] = cell(f"{tokens} tokens", pairs, short)
     results["command"] = "OMP_NUM_THREADS=1 python -m benchmarks.real_conflicts" + " GOLDEN NEGATIVE" * bool(files)
     results["seed"] = SEED
-    results["machine"] = machine()
     out.mkdir(parents=True, exist_ok=True)
     (out / "real_conflicts.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (out / "real_conflicts.md").write_text(page(results), encoding="utf-8")

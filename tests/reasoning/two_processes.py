@@ -13,7 +13,8 @@ from launch import config
 from launch.runtime import prepare_environment
 from tests.launch.killed_grpo import fit
 
-SAID = ["world.train=24", "world.test=20", "train.max_steps=2", "grpo.generations=2", "grpo.max_new_tokens=24", "held_out=4"]
+SAID = ["world.train=24", "world.test=20", "train.max_steps=2", "grpo.generations=2", "grpo.max_new_tokens=24",
+        "held_out=4"]  # fmt: skip
 
 
 def recipe(folder: Path, *more: str) -> None:
