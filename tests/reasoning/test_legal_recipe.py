@@ -153,6 +153,8 @@ def test_bad_files_are_named(tmp_path: Path, cases: Path) -> None:
     (tmp_path / "empty.jsonl").write_text(json.dumps({**CASES[0], "opinion": ""}, ensure_ascii=False))
     with pytest.raises(DataError, match="no usable case"):
         read_cases(tmp_path / "empty.jsonl", "opinions")
+    with pytest.raises(ConfigError, match="weights are selected whole on one device; use none or zero2"):
+        config.load("reasoning/legal_cases", ["train.sharding=fsdp2"])
     with pytest.raises(ConfigError, match=r"data.path needs a model that reads it"):
         config.load("reasoning/legal_grpo_cases", [f"data.path={cases}"])
 
