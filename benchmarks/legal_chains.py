@@ -218,9 +218,8 @@ def _differences(found: dict[str, dict[str, float]]) -> list[str]:
         "|---|---|---|---|",
     ]
     for law, d in found.items():
-        lines.append(
-            f"| {TITLES[law]} | {d['mean']:+.3f} | {d['low']:+.3f} to {d['high']:+.3f} | {d['better']} of {d['seeds']} |"
-        )
+        helped = f"{d['better']} of {d['seeds']}"
+        lines.append(f"| {TITLES[law]} | {d['mean']:+.3f} | {d['low']:+.3f} to {d['high']:+.3f} | {helped} |")
     return lines
 
 
