@@ -29,6 +29,13 @@ study: $(STAMP)  ## the slow studies: seeds of the demos, real preferences, real
 	$(BIN)/python -m benchmarks.real_preferences
 	$(BIN)/python -m benchmarks.real_finetuned
 	$(BIN)/python -m benchmarks.real_selfplay
+	$(BIN)/python -m benchmarks.conflicts_seeds
+	$(BIN)/python -m benchmarks.legal_chains
+	$(BIN)/python -m benchmarks.agent_tools
+	$(BIN)/python -m benchmarks.trust_story
+	$(BIN)/python -m benchmarks.signed_links
+	$(BIN)/python -m benchmarks.user_graph
+	$(BIN)/python -m benchmarks.verb_identification
 
 docs: $(STAMP)  ## check that every page names only what exists
 	$(BIN)/python -m pytest -q tests/test_readme.py

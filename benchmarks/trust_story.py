@@ -146,7 +146,8 @@ def by_soft_tokens(
     from tasks.encoder import SoftTokens, VectorTable, soft
 
     tokenizer = make_tokenizer()
-    table = VectorTable.of(encoder, encoder.ids.tolist())
+    z = encoder.encode(encoder.ids)
+    table = VectorTable.make(encoder.ids.tolist(), (z - z.mean(0)) / z.std())  # else what all share drowns the rest
     [start] = (home / "cache").glob("text-*/checkpoints/supervised/final")  # which `by_text` has made
     model = SoftTokens.from_decoder(start, table, "mlp", seed=seed)
     renderer = model.renderer(tokenizer, max_length=256)

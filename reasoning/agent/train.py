@@ -98,6 +98,7 @@ def main(config: Config) -> Result:
     """
     from functools import partial
 
+    from align.selfplay.rounds import start_processes
     from launch import runtime
     from launch.config import resolve
     from launch.grpo_fit import fit_grpo
@@ -106,6 +107,7 @@ def main(config: Config) -> Result:
     from launch.tools_pool import Pool
     from reasoning.agent.reward import agent_rewards
 
+    start_processes(config)
     seed = config.run.seed
     run = RunFolder(config.run.folder, config.run.fresh).open(resolve(config), seed)
     if config.policy:

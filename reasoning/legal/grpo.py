@@ -66,6 +66,7 @@ def main(config: Config) -> Result:
     """
     from functools import partial
 
+    from align.selfplay.rounds import start_processes
     from launch import runtime
     from launch.config import resolve
     from launch.grpo_fit import fit_grpo
@@ -74,6 +75,7 @@ def main(config: Config) -> Result:
     from reasoning.legal import scratch
     from reasoning.legal.reward import legal_rewards
 
+    start_processes(config)
     seed = config.run.seed
     run = RunFolder(config.run.folder, config.run.fresh).open(resolve(config), seed)
     start = config.policy or str(scratch.of_world(config.world, config.base))

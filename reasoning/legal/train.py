@@ -85,6 +85,7 @@ def main(config: Config) -> Result:
     Returns:
         The folder; metrics of `evaluation.measured` on the test, `selected_step`, ``median_…`` of the charge median.
     """
+    from align.selfplay.rounds import start_processes
     from launch import runtime
     from launch.config import resolve
     from launch.models import apply_lora, load_causal_lm, load_tokenizer, merge_lora
@@ -95,6 +96,7 @@ def main(config: Config) -> Result:
     from reasoning.legal.objective import OpinionObjective, encode_opinions
     from reasoning.legal.selection import Selection
 
+    start_processes(config)
     seed = config.run.seed
     run = RunFolder(config.run.folder, config.run.fresh).open(resolve(config), seed)
     feed = feed_of(config)
