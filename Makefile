@@ -35,7 +35,6 @@ study: $(STAMP)  ## the slow studies: seeds of the demos, real preferences, real
 	$(BIN)/python -m benchmarks.trust_story
 	$(BIN)/python -m benchmarks.signed_links
 	$(BIN)/python -m benchmarks.user_graph
-	$(BIN)/python -m benchmarks.verb_identification
 
 docs: $(STAMP)  ## check that every page names only what exists
 	$(BIN)/python -m pytest -q tests/test_readme.py
