@@ -146,8 +146,7 @@ def by_soft_tokens(
     from tasks.encoder import SoftTokens, VectorTable, soft
 
     tokenizer = make_tokenizer()
-    z = encoder.encode(encoder.ids)
-    table = VectorTable.make(encoder.ids.tolist(), (z - z.mean(0)) / z.std())  # else what all share drowns the rest
+    table = VectorTable.of(encoder, encoder.ids.tolist())
     [start] = (home / "cache").glob("text-*/checkpoints/supervised/final")  # which `by_text` has made
     model = SoftTokens.from_decoder(start, table, "mlp", seed=seed)
     renderer = model.renderer(tokenizer, max_length=256)
