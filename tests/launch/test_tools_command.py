@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_call_that_gives_nothing_is_one_line(tmp_path: Path) -> None:
 def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["tools", "list"]) == 0
     listed = capsys.readouterr().out
-    assert "nash_mixture      Find how often to give each of several options" in listed
+    assert "\nnash_mixture Find how often to give each of several options" in re.sub(" +", " ", listed)
     assert cli.main(["tools", "show", "resolve_conflict"]) == 0
     shown = capsys.readouterr().out
     assert "  answers (array or null, optional): The answer that each passage gives" in shown
