@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.over_seeds import interval
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 CONFIG = "configs/reasoning/agent_arithmetic.yaml"
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Two-sided 95 % points of Student's t for n means."""
 SHOWN = {
     "right_tool": "right tool, greedy",
     "sampled_right_tool": "right tool, sampled",
@@ -95,12 +95,6 @@ def write(folder: Path) -> None:
     print(f"{RESULTS / 'agent.md'}: {len(found)} seeds")
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean and half the width of its 95 % interval (Student's t over seeds)."""
-    n, mean = len(values), float(np.mean(values))
-    return f"{mean:.3f}" if n < 2 else f"{mean:.3f} ± {STUDENT[n] * float(np.std(values, ddof=1)) / n**0.5:.3f}"
-
-
 def page(data: dict[str, Any]) -> str:
     """docs/results/agent.md."""
     rows, seconds = data["rows"], data["seconds"]
@@ -121,7 +115,7 @@ def page(data: dict[str, Any]) -> str:
     ]
     for key, label in SHOWN.items():
         before, after = ([row[f"{when}{key}"] for row in rows] for when in ("before_", ""))
-        out.append(f"| {label} | {interval(before)} | {interval(after)} |")
+        out.append(f"| {label} | {interval(before, 3)} | {interval(after, 3)} |")
     out += [
         "",
         "Right tool, seed by seed:",

@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from benchmarks.over_seeds import interval
 
 if TYPE_CHECKING:
     from reasoning.conflict import Instance
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 CONFIG = "configs/reasoning/kcr_conflicts.yaml"
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Two-sided 95 % points of Student's t for n means."""
 START = "supervised only"
 REWARDS = {"full": [], "answer only": ["reward.logic=0", "reward.consistency=0"]}
 CUES = {"marked": 0.95, "balanced": 0.5}
@@ -164,12 +162,6 @@ def write(folder: Path, held_out: int) -> None:
     (RESULTS / "conflicts.json").write_text(json.dumps(data, indent=1))
     (RESULTS / "conflicts.md").write_text(page(data))
     print(f"{RESULTS / 'conflicts.md'}: {len(found)} cells")
-
-
-def interval(values: Sequence[float]) -> str:
-    """Mean and half the width of its 95 % interval (Student's t over seeds)."""
-    n, mean = len(values), float(np.mean(values))
-    return f"{mean:.2f}" if n < 2 else f"{mean:.2f} ± {STUDENT[n] * float(np.std(values, ddof=1)) / n**0.5:.2f}"
 
 
 def page(data: dict[str, Any]) -> str:

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.over_seeds import interval
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 FOLDER = ROOT / "runs" / "legal_chains"
@@ -34,8 +36,6 @@ TITLES = {
     "none": "no chains",
     "swapped": "own chains, swapped at test",
 }
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Two-sided 95 % points of Student's t for n means."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,9 +186,9 @@ def _table(cells: Sequence[dict[str, Any]]) -> list[str]:
     for law in (*LAWS, "swapped"):
         mine = [c for c in cells if law in c["clause_nats"]]
         if mine:
-            nats = interval([c["clause_nats"][law] for c in mine])
-            rest = [interval([c["constrained"].get(k) for c in mine]) for k in COLUMNS]
-            rest += [interval([c["model"].get(k) for c in mine]) for k in FREE]
+            nats = interval_of_known([c["clause_nats"][law] for c in mine])
+            rest = [interval_of_known([c["constrained"].get(k) for c in mine]) for k in COLUMNS]
+            rest += [interval_of_known([c["model"].get(k) for c in mine]) for k in FREE]
             rest = [""] * len(titles) if law == "swapped" else rest
             lines.append(f"| {TITLES[law]} | {len(mine)} | {nats} | {' | '.join(rest)} |")
     for name, numbers in cells[0]["trivial"].items():
@@ -223,13 +223,10 @@ def _differences(found: dict[str, dict[str, float]]) -> list[str]:
     return lines
 
 
-def interval(values: Sequence[float | None]) -> str:
-    """Mean and half the width of its 95 % interval (Student's t over seeds); "" where there is none."""
+def interval_of_known(values: Sequence[float | None]) -> str:
+    """`interval` of what was measured; "" where nothing was."""
     known = [v for v in values if v is not None and math.isfinite(v)]
-    if not known:
-        return ""
-    n, mean = len(known), float(np.mean(known))
-    return f"{mean:.2f}" if n < 2 else f"{mean:.2f} ± {STUDENT[n] * float(np.std(known, ddof=1)) / n**0.5:.2f}"
+    return interval(known) if known else ""
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.over_seeds import interval
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
-"""Two-sided 95 % points of Student's t for n means."""
 AIMS = ("right", "half", "below_bt", "below_anchored_bt")
 NUMBERS = ("right", "win_vs_start", "gap_last", "gap_average", "malformed")
 
@@ -73,13 +73,6 @@ def write(folder: Path) -> None:
     (RESULTS / "styles.json").write_text(json.dumps(data, indent=1))
     (RESULTS / "styles.md").write_text(page(data))
     print(f"{RESULTS / 'styles.md'}: {len(finished)} seeds")
-
-
-def interval(values: Sequence[float]) -> str:
-    """Mean and half the width of its 95 % interval (Student's t over seeds)."""
-    n = len(values)
-    mean = float(np.mean(values))
-    return f"{mean:.2f}" if n < 2 else f"{mean:.2f} ± {STUDENT[n] * float(np.std(values, ddof=1)) / n**0.5:.2f}"
 
 
 def aim(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

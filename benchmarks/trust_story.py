@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.over_seeds import interval
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Two-sided 95 % points of Student's t for n means."""
 COLUMNS = {"auc": "AUC", "hard_auc": "balanced accuracy", "f1_macro": "macro-F1", "f1_micro": "accuracy"}
 ROWS = {
     "always": "always yes",
@@ -352,12 +352,6 @@ def write(folder: Path) -> None:
     print(f"{RESULTS / 'trust_story.md'}: {len(found)} cells")
 
 
-def interval(values: Sequence[float]) -> str:
-    """Mean and half the width of its 95 % interval (Student's t over seeds)."""
-    n, mean = len(values), float(np.mean(values))
-    return f"{mean:.3f}" if n < 2 else f"{mean:.3f} ± {STUDENT[n] * float(np.std(values, ddof=1)) / n**0.5:.3f}"
-
-
 def page(data: dict[str, Any]) -> str:
     """docs/results/trust_story.md."""
     cells = data["cells"]
@@ -378,10 +372,10 @@ def page(data: dict[str, Any]) -> str:
     for way, label in ROWS.items():
         mine = [cell["metrics"] for cell in cells if cell["way"] == way]
         if mine:
-            out.append(f"| {label} | {' | '.join(interval([m[key] for m in mine]) for key in COLUMNS)} |")
+            out.append(f"| {label} | {' | '.join(interval([m[key] for m in mine], 3) for key in COLUMNS)} |")
     called = [cell for cell in cells if cell["way"] == "tool"]
     if called:
-        rate = interval([cell["right_call"] for cell in called])
+        rate = interval([cell["right_call"] for cell in called], 3)
         out += ["", f"Calls with the two members' numbers copied right: {rate} of the chats. One of them, seed 0:", ""]
         out += ["```", *(_line(message) for message in called[0]["story"]), "```"]
     return "\n".join([*out, ""])

@@ -30,7 +30,7 @@ from reasoning.conflict.instance import Context, Instance, build_instance
 from reasoning.conflict.lengthen import choose, shuffled
 from reasoning.conflict.paths import extract_paths
 from reasoning.conflict.sources import conflictqa, ramdocs
-from reasoning.conflict.synthetic import FAULTS, conflict, planted
+from reasoning.conflict.synthetic import ENDS, FAULTS, STARTS, conflict, planted
 from reasoning.verbs.relations import LEVELS, Level, NormalisedRelations, normalise_text
 from tasks.benchmarks.intervals import paired, wilson
 
@@ -54,31 +54,12 @@ VERBS = {
 }
 """Present, past, and a paraphrase chosen before WordNet was asked."""
 FORMS = {"same form": 0, "other tense": 1, "paraphrase": 2}
-_FIRST = (
-    "Bal",
-    "Dor",
-    "Fen",
-    "Gar",
-    "Hul",
-    "Jor",
-    "Kel",
-    "Lor",
-    "Mun",
-    "Nar",
-    "Pel",
-    "Rin",
-    "Sol",
-    "Tar",
-    "Vel",
-    "Zan",
-)
-_LAST = ("ana", "bert", "dan", "eth", "ic", "ina", "mir", "olf", "ona", "ric", "sa", "tor", "ul", "vin", "wen", "yas")
 
 
 def verb_conflict(form: str, seed: int) -> Instance:
     """A chain told in verbs against one of which a link is told twice, with another end."""
     rng = random.Random(f"verbs-{seed}")
-    names = iter(rng.sample([a + b for a in _FIRST for b in _LAST], 24))
+    names = iter(rng.sample([a + b for a in STARTS for b in ENDS], 24))
     hops = rng.choice((2, 3))
     *links, aside = rng.sample(sorted(VERBS), hops + 1)
     asked = next(names)

@@ -55,7 +55,7 @@ def judged(messages: Sequence[dict[str, Any]], answer: str, rules: Rules = Rules
     """The reward of what a model and its tools wrote.
 
     Args:
-        messages: turns of the assistant, with ``tool_calls``, and of tools; the last one should be an answer.
+        messages: turns of the model, with ``tool_calls``, and of tools; the last one should be an answer.
         answer: the right one.
     """
     called = tuple(c["function"]["name"] for m in messages for c in m.get("tool_calls") or ())

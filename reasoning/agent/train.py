@@ -25,9 +25,6 @@ from launch.options import GRPOOptions, RunOptions, TrainOptions
 from reasoning.agent.reward import Rules
 from tasks.worlds.arithmetic import ArithmeticWorld
 
-SHOWN = 12
-"""Held-out chats that are kept as samples."""
-
 
 @dataclass
 class BaseOptions:
@@ -206,38 +203,35 @@ def _tool_data(config: Config, run: Any) -> Path:
 def _measured(
     config: Config, run: Any, pool: Any, name: str, policy: str | Path, base: str | Path, rows: list[dict[str, Any]]
 ) -> dict[str, float]:
-    """Numbers of a policy on held-out questions; computed once, by the main process."""
-    from align.selfplay.inputs import policy_identity
-    from launch import runtime
-    from launch.runfolder import content_hash, write_json
+    """Numbers of a policy on held-out questions."""
     from reasoning.agent.loop import Budget
     from reasoning.agent.measure import measured
+    from reasoning.before_after import measured_once
     from reasoning.conflict.answering import load_policy
 
     budget = Budget(turns=config.turns, calls=4 * config.turns)
-    key: dict[str, Any] = {"policy": policy_identity(policy), "base": policy_identity(base), "rows": content_hash(rows)}
-    key |= {"tools": sorted(pool.tools), "budget": asdict(budget), "seed": config.run.seed}
-    key |= {"tokens": config.grpo.max_new_tokens, "temperature": config.grpo.temperature}
-    stage = run.stage(f"measured-{name}", key)
-    if runtime.is_main() and not stage.done:
-        with run.timing(f"chats {name}"), stage.write() as folder:
-            precision = config.train.precision if config.train.lora is not None else "fp32"
-            numbers, samples = measured(
-                *load_policy(policy, base, precision),
-                pool,
-                rows,
-                budget=budget,
-                tokens=config.grpo.max_new_tokens,
-                temperature=config.grpo.temperature,
-                batch=config.evaluation_batch,
-                seed=config.run.seed,
-            )
-            write_json(folder / "numbers.json", numbers)
-            write_json(folder / "samples.json", samples[:SHOWN])
-    runtime.barrier()
-    run.samples(f"{'0' if name == 'before' else '1'}-{name}", stage.read_json("samples"))
-    found: dict[str, float] = stage.read_json("numbers")
-    return found
+    settings = {"tools": sorted(pool.tools), "budget": asdict(budget), "seed": config.run.seed}
+    settings |= {"tokens": config.grpo.max_new_tokens, "temperature": config.grpo.temperature}
+    precision = config.train.precision if config.train.lora is not None else "fp32"
+    return measured_once(
+        run,
+        name,
+        policy,
+        base,
+        rows,
+        settings,
+        lambda: measured(
+            *load_policy(policy, base, precision),
+            pool,
+            rows,
+            budget=budget,
+            tokens=config.grpo.max_new_tokens,
+            temperature=config.grpo.temperature,
+            batch=config.evaluation_batch,
+            seed=config.run.seed,
+        ),
+        what="chats",
+    )
 
 
 def estimate(config: Config) -> Any:

@@ -27,7 +27,7 @@ FAULTS: tuple[Fault, ...] = ("drop", "contradict", "rename")
 _RELATIONS = ("mentor", "neighbour", "rival", "partner", "editor", "tenant", "cousin", "guardian", "patron", "deputy")
 _SENTENCES = ("The {r} of {h} is {t}.", "{h}'s {r} is {t}.", "It is known that the {r} of {h} was {t}.")
 _ASIDES = ("{h} once wrote to {t}.", "{h} saw {t} in the market.", "{h} lent {t} a boat.", "{h} praised {t} at length.")
-_STARTS = (
+STARTS = (
     "Bal",
     "Dor",
     "Fen",
@@ -45,7 +45,7 @@ _STARTS = (
     "Vel",
     "Zan",
 )
-_ENDS = ("ana", "bert", "dan", "eth", "ic", "ina", "mir", "olf", "ona", "ric", "sa", "tor", "ul", "vin", "wen", "yas")
+ENDS = ("ana", "bert", "dan", "eth", "ic", "ina", "mir", "olf", "ona", "ric", "sa", "tor", "ul", "vin", "wen", "yas")
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,11 @@ def _mix(
 
 def _names(rng: random.Random) -> Iterator[str]:
     """Invented names, none twice."""
-    pairs = [(a, b, c) for a in _STARTS for b in _ENDS for c in rng.sample(_ENDS, 2)]
+    pairs = [(a, b, c) for a in STARTS for b in ENDS for c in rng.sample(ENDS, 2)]
     rng.shuffle(pairs)
     seen: set[str] = set()
     for a, b, c in pairs:
-        name = f"{a}{b} {rng.choice(_STARTS)}{c}"
+        name = f"{a}{b} {rng.choice(STARTS)}{c}"
         if not set(name.split()) & seen:
             seen.update(name.split())
             yield name

@@ -28,9 +28,6 @@ from reasoning.conflict.reward import Rules
 from reasoning.conflict.warmup import BaseOptions, WarmupOptions, from_scratch, warmed_up
 from tasks.worlds.conflicts import ConflictsWorld
 
-SHOWN = 12
-"""Held-out prompts whose answers are kept as samples."""
-
 
 @dataclass
 class Config:
@@ -134,32 +131,28 @@ def _feed(config: Config, tokenizer: Any, run: Any) -> Feed:
 def _measured(
     config: Config, run: Any, name: str, policy: str | Path, base: str | Path, rows: list[dict[str, Any]]
 ) -> dict[str, float]:
-    """Numbers of a policy on held-out rows; computed once, by the main process."""
-    from align.selfplay.inputs import policy_identity
-    from launch import runtime
-    from launch.runfolder import content_hash, write_json
+    """Numbers of a policy on held-out rows."""
+    from reasoning.before_after import measured_once
     from reasoning.conflict.answering import answered, load_policy
 
-    key = {"policy": policy_identity(policy), "base": policy_identity(base), "rows": content_hash(rows)}
-    stage = run.stage(f"measured-{name}", {**key, "tokens": config.grpo.max_new_tokens, "seed": config.run.seed})
-    if runtime.is_main() and not stage.done:
-        with run.timing(f"answers {name}"), stage.write() as folder:
-            precision = config.train.precision if config.train.lora is not None else "fp32"
-            numbers, samples = answered(
-                *load_policy(policy, base, precision),
-                rows,
-                tokens=config.grpo.max_new_tokens,
-                temperature=config.grpo.temperature,
-                batch=config.evaluation_batch,
-                seed=config.run.seed,
-                rules=config.reward,
-            )
-            write_json(folder / "numbers.json", numbers)
-            write_json(folder / "samples.json", samples[:SHOWN])
-    runtime.barrier()
-    run.samples(f"{'0' if name == 'before' else '1'}-{name}", stage.read_json("samples"))
-    found: dict[str, float] = stage.read_json("numbers")
-    return found
+    precision = config.train.precision if config.train.lora is not None else "fp32"
+    return measured_once(
+        run,
+        name,
+        policy,
+        base,
+        rows,
+        {"tokens": config.grpo.max_new_tokens, "seed": config.run.seed},
+        lambda: answered(
+            *load_policy(policy, base, precision),
+            rows,
+            tokens=config.grpo.max_new_tokens,
+            temperature=config.grpo.temperature,
+            batch=config.evaluation_batch,
+            seed=config.run.seed,
+            rules=config.reward,
+        ),
+    )
 
 
 def estimate(config: Config) -> Any:

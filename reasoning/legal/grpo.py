@@ -25,8 +25,6 @@ from reasoning.legal.reward import Weights
 from reasoning.legal.scratch import BaseOptions
 from tasks.worlds.cases import CasesWorld
 
-SHOWN = 12
-"""Held-out cases whose answers are kept as samples."""
 ASKED = "先写判决理由，再写“判决如下：判处有期徒刑N个月。”，N为阿拉伯数字，此后不再写任何内容。"
 """The form of an answer, told to chat models."""
 
@@ -128,22 +126,11 @@ def _row(row: Row, chat: bool = False) -> Row:
 def _measured(
     config: Config, run: Any, name: str, policy: str | Path, base: str | Path, rows: list[Row], world: CasesWorld | None
 ) -> dict[str, float]:
-    """Numbers of a policy's greedy answers; computed once, by the main process."""
-    from align.selfplay.inputs import policy_identity
-    from launch import runtime
-    from launch.runfolder import content_hash, write_json
+    """Numbers of a policy's greedy answers."""
+    from reasoning.before_after import measured_once
 
-    key = {"policy": policy_identity(policy), "base": policy_identity(base), "rows": content_hash(rows)}
-    stage = run.stage(f"measured-{name}", {**key, "tokens": config.grpo.max_new_tokens})
-    if runtime.is_main() and not stage.done:
-        with run.timing(f"answers {name}"), stage.write() as folder:
-            numbers, samples = _answered(config, policy, base, rows, world)
-            write_json(folder / "numbers.json", numbers)
-            write_json(folder / "samples.json", samples[:SHOWN])
-    runtime.barrier()
-    run.samples(f"{'0' if name == 'before' else '1'}-{name}", stage.read_json("samples"))
-    found: dict[str, float] = stage.read_json("numbers")
-    return found
+    settings = {"tokens": config.grpo.max_new_tokens}
+    return measured_once(run, name, policy, base, rows, settings, lambda: _answered(config, policy, base, rows, world))
 
 
 def _answered(
