@@ -48,6 +48,8 @@ from launch.weights import keep_trained_in_fp32, load_weights
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+REWARD_GRID = 2.0**16
+
 Reward = Callable[..., list[float]]
 """TRL's form: ``(prompts, completions, **columns) -> list[float]``."""
 
@@ -264,7 +266,9 @@ class _OverRuntime(BaseTrainer):
                 f"step {self.state.global_step + 1}: the reward of completion {bad} is {float(rewards[bad, 0])}; "
                 "the weights are kept as they were before it; make the reward function return numbers"
             )
-        return rewards
+        # Multiples of 2^-16 have exact sums and means, so equal rewards have a deviation of 0 and not of a rounding:
+        # TRL counts constant groups by it.
+        return torch.round(rewards * REWARD_GRID) / REWARD_GRID
 
     # ---------------------------------------------------------------- loss
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from launch.contracts import Generator, Prompt, Sampling
 from launch.errors import ConfigError
-from reasoning.conflict.completion import Mode, chat_prompt, followed, parse
+from reasoning.conflict.completion import Mode, alone, alone_prompt, chat_prompt, followed, parse
 from reasoning.conflict.extract import DEFAULT, Extractor
 from reasoning.conflict.instance import Context, Instance
 from reasoning.conflict.metrics import Prediction, evaluate
@@ -22,13 +22,6 @@ from reasoning.conflict.resolver import Resolution, resolve
 from reasoning.conflict.reward import DEFAULT_RULES, Rules, kcr_reward
 from reasoning.conflict.text import answer_matches
 
-ALONE = """\
-Answer the question from the context alone, in as few words as possible. Write only <answer> and </answer> with the \
-answer between them, or nothing between them if the context does not say.
-
-Question: {question}
-
-{context}"""
 RETRY_TEMPERATURE = 0.7
 PARTS = ("answer", "wrong", "logic", "consistency", "tokens")
 MEASURED = (("accuracy", "semantic"), ("conflict_error", "conflict_error"))
@@ -70,8 +63,8 @@ def resolve_with(
 
     if answers is None:
         told = [c for c in contexts if c.strip()]
-        said = iter(ask([ALONE.format(question=question, context=c) for c in told]) if told else [])
-        answers = [_alone(next(said)) if c.strip() else "" for c in contexts]
+        said = iter(ask([alone_prompt(question, c) for c in told]) if told else [])
+        answers = [alone(next(said)) if c.strip() else "" for c in contexts]
     structural = resolve(question, contexts, answers, extractor=extractor)
     if structural["followed"] is None or "agree" in structural["notes"]:
         return structural  # there is nothing to decide
@@ -86,11 +79,6 @@ def resolve_with(
             return _decided(structural, answers, at, parsed.answer, parsed.trace, notes)
         notes = [*structural["notes"], "retried"]
     return Resolution(**{**structural, "notes": [*notes, "fallback"]})
-
-
-def _alone(completion: str) -> str:
-    """The answer block of a completion that has nothing else to say."""
-    return completion.partition("<answer>")[2].partition("</answer>")[0].strip()
 
 
 def _context_of(answer: str, trace: str, answers: Sequence[str]) -> int | None:

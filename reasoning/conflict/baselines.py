@@ -15,7 +15,7 @@ from reasoning.conflict import bm25
 from reasoning.conflict.instance import Instance
 from reasoning.conflict.metrics import Encode, Prediction, by_minilm, evaluate
 from reasoning.conflict.resolver import resolve
-from reasoning.conflict.text import normalise, words
+from reasoning.conflict.text import normalise, pieces, words
 from tasks.benchmarks.intervals import Estimate
 
 CHUNK = 150
@@ -51,9 +51,9 @@ def embedding(encode: Encode, words_each: int = CHUNK) -> Choose:
 
     def choose(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
         asked = encode([f"{question} {a}" for a in answers])
-        pieces = [_pieces(c, words_each) for c in contexts]
-        found = iter(encode([p for piece in pieces for p in piece]))
-        near = [max(float(a @ next(found)) for _ in piece) for a, piece in zip(asked, pieces, strict=True)]
+        split = [pieces(c, words_each) for c in contexts]
+        found = iter(encode([p for piece in split for p in piece]))
+        near = [max(float(a @ next(found)) for _ in piece) for a, piece in zip(asked, split, strict=True)]
         return _best(near, answers)
 
     return choose
@@ -83,12 +83,6 @@ def compare(
     """`metrics.evaluate` of every chooser on the same instances."""
     known = list(instances)
     return {name: evaluate(known, predict(known, choose), encode) for name, choose in chooser.items()}
-
-
-def _pieces(text: str, size: int) -> list[str]:
-    """A text in runs of `size` words; one empty piece of an empty text."""
-    said = text.split()
-    return [" ".join(said[i : i + size]) for i in range(0, len(said), size)] or [""]
 
 
 def _best(scores: Sequence[float], answers: Sequence[str]) -> int | None:

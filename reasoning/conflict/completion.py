@@ -30,6 +30,14 @@ FORMAT = """\
 Write your steps inside <think> and </think>, each with the context it is from, as [Context 1]. Then write the answer \
 alone inside <answer> and </answer>."""
 
+ALONE = """\
+Answer the question from the context alone, in as few words as possible. Write only <answer> and </answer> with the \
+answer between them, or nothing between them if the context does not say.
+
+Question: {question}
+
+{context}"""
+
 
 def build_prompt(instance: Instance, mode: Mode = "both", budget: int = 0, **options: Any) -> str:
     """The prompt of an instance.
@@ -55,6 +63,16 @@ def build_prompt(instance: Instance, mode: Mode = "both", budget: int = 0, **opt
 def chat_prompt(instance: Instance, mode: Mode = "both", budget: int = 0, **options: Any) -> list[dict[str, str]]:
     """`build_prompt` as one user turn."""
     return [{"role": "user", "content": build_prompt(instance, mode, budget, **options)}]
+
+
+def alone_prompt(question: str, context: str) -> str:
+    """What one context answers, asked without the others and without a trace."""
+    return ALONE.format(question=question, context=context)
+
+
+def alone(completion: str) -> str:
+    """The answer block of a completion to `alone_prompt`; "" where there is none."""
+    return completion.partition("<answer>")[2].partition("</answer>")[0].strip()
 
 
 # ---------------------------------------------------------------- reading an answer

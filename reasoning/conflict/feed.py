@@ -16,8 +16,11 @@ from launch.errors import ConfigError, DataError
 from launch.jsonlines import rows
 from reasoning.conflict.balance import SHORTCUTS, balance, place, split_of
 from reasoning.conflict.completion import Mode, chat_prompt
+from reasoning.conflict.extract import make_extractor
 from reasoning.conflict.instance import Instance, diagnose
 from reasoning.conflict.lengthen import choose, lengthen, passages
+from reasoning.conflict.paths import with_paths
+from reasoning.conflict.quality import LEAST, entailment, keep_entailed
 from reasoning.conflict.sources import conflictqa, ramdocs
 from tasks.worlds.conflicts import ConflictsWorld
 
@@ -34,6 +37,12 @@ class DataOptions:
     """instances: lines of `Instance.to_json`. The others: see `reasoning.conflict.sources`."""
     contexts: int = 2
     """Contexts per question, one of them true; of files that offer more."""
+    extractor: str = ""
+    """Names and links by `extract.make_extractor`'s name, stored with every context; "" extracts by rules as needed."""
+    entailment: str = ""
+    """Folder or hub name of an NLI model; conflicts whose evidence does not entail its claim are left out."""
+    least_entailment: float = LEAST
+    """Chance, 0 to 1, that the NLI model must give a claim."""
     balance: list[str] = field(default_factory=list)
     """Shortcuts to balance away, of gold, memory_right, true_is_longer."""
     tokens: int = 0
@@ -47,6 +56,8 @@ class DataOptions:
         unknown = [name for name in self.balance if name not in SHORTCUTS]
         if unknown:
             raise ConfigError(f"no shortcut {unknown[0]!r}; known: {', '.join(SHORTCUTS)}", "balance")
+        if not 0 <= self.least_entailment <= 1:
+            raise ConfigError(f"least_entailment {self.least_entailment}: give a chance, 0 to 1", "least_entailment")
 
 
 class Feed(NamedTuple):
@@ -71,7 +82,11 @@ def of_file(options: DataOptions, seed: int, test: int = 0) -> Feed:
         DataError: no such file, broken lines, or nothing left to learn from.
     """
     skipped: Counter[str] = Counter()
-    found = list(_read(options, seed, skipped))
+    extractor = make_extractor(options.extractor) if options.extractor else None  # a wrong name costs no reading
+    read = _read(options, seed, skipped)
+    if options.entailment:
+        read = keep_entailed(read, entailment(options.entailment), options.least_entailment, skipped)
+    found = list(read)
     if options.balance:
         found = balance(found, {name: SHORTCUTS[name] for name in options.balance}, seed)
     found = place(found, seed)
@@ -80,6 +95,8 @@ def of_file(options: DataOptions, seed: int, test: int = 0) -> Feed:
         found = [lengthen(instance, fillers, options.tokens, seed) for instance in found]
     sides: tuple[list[Row], list[Row]] = ([], [])
     for instance in found:
+        if extractor is not None:
+            instance = with_paths(instance, extractor)
         prompt = chat_prompt(instance, options.mode, options.budget)
         sides[split_of(instance.question, (0.9, 0.1))].append({"prompt": prompt, "instance": instance.to_json()})
     if not all(sides):

@@ -51,8 +51,8 @@ def conflictqa(
 ) -> Iterator[Instance]:
     """One True/False instance per usable row: the memory's context first, then the counter's.
 
-    `meta` holds memory_right (bool) and popularity. Always trusting the memory is right in 70 to 75 % of rows: balance
-    with `balance.SHORTCUTS` before training.
+    `meta` holds memory_right (bool), popularity, and in "claims" the sentence that each side claims, by its source.
+    Always trusting the memory is right in 70 to 75 % of rows: balance with `balance.SHORTCUTS` before training.
 
     Args:
         facts: question to human facts (`strategyqa`), for rows whose negations do not decide.
@@ -75,7 +75,11 @@ def conflictqa(
         contexts = [
             Context(text, str(truth if right else not truth), right, source=name) for text, right, name in sides
         ]
-        meta = {"memory_right": memory_right, "popularity": row.get("popularity", 0)}
+        meta = {
+            "memory_right": memory_right,
+            "popularity": row.get("popularity", 0),
+            "claims": {"memory": memory, "counter": counter},
+        }
         yield build_instance(
             question, contexts, [str(truth)], id=f"conflictqa-{number}", source="conflictqa", meta=meta
         )

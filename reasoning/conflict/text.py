@@ -125,6 +125,12 @@ def _add(spans: list[Span], text: str, start: int, end: int) -> None:
     spans.append(Span(start, end))
 
 
+def pieces(text: str, size: int) -> list[str]:
+    """A text in runs of `size` words between spaces; one empty piece of an empty text."""
+    said = text.split()
+    return [" ".join(said[i : i + size]) for i in range(0, len(said), size)] or [""]
+
+
 def contains(haystack: Sequence[str], needle: Sequence[str]) -> int:
     """Index where the words `needle` stand in a row within `haystack`, or -1. An empty needle is nowhere."""
     size = len(needle)

@@ -116,6 +116,12 @@ def test_a_reward_that_is_not_finite_stops_the_run_before_the_weights_move(tmp_p
     assert not (tmp_path / "checkpoints" / "grpo" / "final").exists()
 
 
+def test_equal_rewards_are_a_constant_group(tmp_path: Path) -> None:
+    """2.1 has no exact float: the deviation of four of them would be a rounding, and no group would count."""
+    fit(tmp_path, max_steps=2, reward=lambda completions, **_: [2.1] * len(completions))
+    assert [(row["frac_reward_zero_std"], row["reward_std"]) for row in rows(tmp_path)] == [(1.0, 0.0)] * 2
+
+
 def test_too_few_prompts_and_sharded_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a step takes 14 prompts, here are 6"):
         fit(tmp_path, batch_size=7)
