@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from reasoning.conflict import bm25
 from reasoning.conflict.instance import Instance
 from reasoning.conflict.metrics import Encode, Prediction, by_minilm, evaluate
@@ -46,17 +48,36 @@ def by_bm25(question: str, contexts: Sequence[str], answers: Sequence[str]) -> i
     return _best(bm25.scores(question, contexts), answers)
 
 
-def embedding(encode: Encode, words_each: int = CHUNK) -> Choose:
-    """The context whose nearest piece of `words_each` words is nearest to the question and the context's own answer."""
+def embedding(encode: Encode, words_each: int = CHUNK, separator: str = "") -> Choose:
+    """The context whose nearest piece of `words_each` words is nearest to the question and the context's own answer.
+
+    Args:
+        separator: where given, pieces end there too: `lengthen.SEPARATOR` keeps the passages of filled contexts apart,
+            so that `remembered` meets them again.
+    """
 
     def choose(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:
         asked = encode([f"{question} {a}" for a in answers])
-        split = [pieces(c, words_each) for c in contexts]
+        blocks = [c.split(separator) if separator else [c] for c in contexts]
+        split = [[p for block in passages for p in pieces(block, words_each)] for passages in blocks]
         found = iter(encode([p for piece in split for p in piece]))
         near = [max(float(a @ next(found)) for _ in piece) for a, piece in zip(asked, split, strict=True)]
         return _best(near, answers)
 
     return choose
+
+
+def remembered(encode: Encode) -> Encode:
+    """`encode`, which embeds no text twice; memory grows with the number of different texts, 1.5 kB each for MiniLM."""
+    known: dict[str, np.ndarray] = {}
+
+    def encoded(texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, encode(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return encoded
 
 
 def structural(question: str, contexts: Sequence[str], answers: Sequence[str]) -> int | None:

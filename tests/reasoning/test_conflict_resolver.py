@@ -1,12 +1,16 @@
 """The structural resolver: chains that hold beat chains with a gap or a contradiction, and odd input has a result."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from launch.errors import DataError
 from reasoning.conflict import conflict_paths, kcr_reward, resolve
-from reasoning.conflict.baselines import BASELINES, compare, structural
+from reasoning.conflict.baselines import BASELINES, compare, embedding, predict, remembered, structural
+from reasoning.conflict.lengthen import SEPARATOR
 from reasoning.conflict.synthetic import FAULTS, conflict
 
 HOLDS = "The mentor of Ann is Bob. Bob lives in Oslo."
@@ -112,3 +116,28 @@ def test_baselines_are_blind_to_what_structure_sees():
     share = sum(c.contexts[0].true for c in cases) / len(cases)
     assert report["first"]["followed"].value == report["majority"]["followed"].value == pytest.approx(share)
     assert report["first"]["conflict_error"].value == pytest.approx(1 - share)
+
+
+def test_an_embedding_remembers_every_text_and_chooses_as_without():
+    """Hashed words as vectors: the passage that shares most words with question and answer, each embedded once."""
+    asked: Counter[str] = Counter()
+
+    def by_words(texts):
+        asked.update(texts)
+        rows = np.zeros((len(texts), 997), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.lower().split():
+                row[sum(word.encode()) % 997] += 1
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+    cases = [conflict(2, "drop", seed) for seed in range(6)]
+    filler = SEPARATOR.join(["It rained all day.", "Nobody came."] * 40)
+    long = [
+        replace(c, contexts=tuple(replace(k, text=f"{filler}{SEPARATOR}{k.text}") for k in c.contexts)) for c in cases
+    ]
+    plain = [p.context for p in predict(long, embedding(by_words, separator=SEPARATOR))]
+    assert max(asked.values()) > 100
+    asked.clear()
+    once = [p.context for p in predict(long, embedding(remembered(by_words), separator=SEPARATOR))]
+    assert once == plain == [p.context for p in predict(cases, embedding(by_words))]
+    assert asked["It rained all day."] == asked["Nobody came."] == 1

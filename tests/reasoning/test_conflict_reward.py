@@ -5,6 +5,7 @@ ann lee - bob roe - oslo - norway, P- is ann lee - dan poe - lima - peru; ann le
 """
 
 import json
+import random
 
 import pytest
 
@@ -12,6 +13,8 @@ from launch.errors import DataError
 from reasoning.conflict import Context, Rules, build_instance, extract_paths, kcr_reward, kcr_rewards
 from reasoning.conflict.completion import build_prompt, followed, parse, steps
 from reasoning.conflict.instance import Instance
+from reasoning.conflict.synthetic import FAULTS, conflict
+from reasoning.conflict.warmup import trace_of
 
 QUESTION = "In which country does the mentor of Ann Lee live?"
 TRUE = "The mentor of Ann Lee is Bob Roe. Bob Roe lives in Oslo. Oslo lies in Norway."
@@ -288,6 +291,29 @@ def test_batches_equal_single_rewards_and_report_their_parts():
     assert metrics["kcr/total"] == pytest.approx(sum(got) / len(got))
     assert metrics["kcr/verdict_no_think"] == pytest.approx(1 / 6)
     assert extra["verdict"][-1] == "no_think"
+
+
+def test_a_batch_of_mixed_conflicts_in_any_order_is_each_reward_alone():
+    """72 rows of conflicts that agree, answer yes or no, hold nothing, or were made by rule, shuffled."""
+    cases = [conflict(hops, fault, seed) for fault in FAULTS for hops, seed in ((2, 1), (3, 2), (4, 3))]
+    agree = build_instance(
+        "Where is Ann?", [Context("Ann: Oslo", "Oslo", True), Context("Oslo", "oslo", True)], ["Oslo"]
+    )
+    boolean = build_instance("Did Ann run?", [Context("Ann ran.", "True", True), Context("", "False", False)], ["True"])
+    alone = build_instance("q", [Context("", "", False)], ["a"])
+    pairs = [(text, case) for case in (*cases, agree, boolean, alone) for text in (
+            trace_of(case), write("[Context 1] So it is. " * 5, case.gold[0]),
+        write("[Context 1] I am sure of it. " * 4, case.contexts[-1].answer or "nothing"),
+        "<think>a<think>b</think><answer>c</answer>", "", "<think>x</think><answer>y</answer><answer>z</answer>",
+    )]  # fmt: skip
+    random.Random(0).shuffle(pairs)
+    assert len(pairs) == 72
+    expected = [kcr_reward(text, case)["total"] for text, case in pairs]
+    texts, column = [text for text, _ in pairs], [case.to_json() for _, case in pairs]
+    assert kcr_rewards(["p"] * 72, texts, column) == expected
+    assert {round(value, 6) for value in expected} >= {0.0, 0.1, 1.1, 2.1}
+    halves = kcr_rewards(["p"] * 25, texts[:25], column[:25]) + kcr_rewards(["p"] * 47, texts[25:], column[25:])
+    assert halves == expected
 
 
 def test_instances_survive_json_and_broken_ones_are_refused():
