@@ -169,15 +169,20 @@ def _recipe_of(kind: type) -> str | None:
 # ---------------------------------------------------------------- types
 
 
-def build(kind: Any, value: Value, key: str) -> Any:
-    """Make a `kind` (a type annotation) of `value`, or say what is wrong and where."""
+def build(kind: Any, value: Value, key: str, default: Any = None) -> Any:
+    """Make a `kind` (a type annotation) of `value`, or say what is wrong and where.
+
+    Args:
+        default: what the field would be if `value` were not given. A group of fields that names some of them keeps the
+            others of its default, which need not be those of its type.
+    """
     if kind is Any:
         return value.plain()
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build_dataclass(kind, value, key)
+        return _build_dataclass(kind, value, key, default if isinstance(default, kind) else None)
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return _build_union(args, value, key)
+        return _build_union(args, value, key, default)
     if origin is Literal:
         for choice in args:
             if type(choice) is type(value.data) and choice == value.data:
@@ -208,7 +213,7 @@ def build(kind: Any, value: Value, key: str) -> Any:
 _PLAIN = (int, bool, str, float, Path, type(None))
 
 
-def _build_dataclass(kind: type, value: Value, key: str) -> Any:
+def _build_dataclass(kind: type, value: Value, key: str, default: Any) -> Any:
     if not isinstance(value.data, dict):
         raise _wrong(kind, value, key)
     hints = get_type_hints(kind)
@@ -217,9 +222,11 @@ def _build_dataclass(kind: type, value: Value, key: str) -> Any:
     for name, item in value.data.items():
         if name not in fields:
             raise ConfigError(f"{item.where}: unknown key {_join(key, name)!r}; {_nearest(name, kind, key)}")
-        arguments[name] = build(hints[name], item, _join(key, name))
+        arguments[name] = build(hints[name], item, _join(key, name), _default_of(fields[name], default))
     for name, field in fields.items():
-        if name not in arguments and field.default is MISSING and field.default_factory is MISSING:
+        if name not in arguments and default is not None:
+            arguments[name] = getattr(default, name)
+        elif name not in arguments and field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(f"{value.where}: {_join(key, name)!r} is missing ({type_name(hints[name])})")
     try:
         return kind(**arguments)
@@ -229,16 +236,23 @@ def _build_dataclass(kind: type, value: Value, key: str) -> Any:
         raise ConfigError(f"{value.place(error.field)}: {_join(key, error.field)}: {error}") from error
 
 
-def _build_union(kinds: Sequence[Any], value: Value, key: str) -> Any:
+def _default_of(field: dataclasses.Field[Any], owner: Any) -> Any:
+    """What a field is if it is not given: as its owner's default has it, else as its type does."""
+    if owner is not None:
+        return getattr(owner, field.name)
+    return None if field.default_factory is MISSING else field.default_factory()
+
+
+def _build_union(kinds: Sequence[Any], value: Value, key: str, default: Any) -> Any:
     rest = [kind for kind in kinds if kind is not type(None)]
     if value.data is None and len(rest) < len(kinds):
         return None
     if len(rest) == 1:
-        return build(rest[0], value, key)
+        return build(rest[0], value, key, default)
     # A mapping can only be meant for the one dataclass of the union: its own complaint is the useful one.
     classes = [kind for kind in rest if dataclasses.is_dataclass(kind)]
     if isinstance(value.data, dict) and len(classes) == 1:
-        return build(classes[0], value, key)
+        return build(classes[0], value, key, default)
     for kind in rest:
         try:
             return build(kind, value, key)

@@ -44,6 +44,15 @@ def test_values_defaults_and_overrides(tmp_path):
     assert loaded.resolved["recipe"] == "tests.launch.toy_recipe"
 
 
+def test_a_group_given_in_part_keeps_the_rest_of_its_own_default(tmp_path):
+    """Not that of its type: a learning rate alone must not change the batch size, at any depth."""
+    file = write(tmp_path, "model: m\nwarm: {train: {learning_rate: 1e-2}}\n")
+    made = config.load(file, ["warm.train.lora.dropout=0.5", "warm.part.name=x"]).config.warm
+    assert (made.train.learning_rate, made.train.batch_size, made.train.epochs) == (1e-2, 64, TrainOptions().epochs)
+    assert made.train.lora == LoraOptions(rank=3, dropout=0.5) and (made.part.name, made.part.weight) == ("x", 7.0)
+    assert config.load(file, ["warm.train.lora=null"]).config.warm.train.lora is None
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [

@@ -24,6 +24,14 @@ class Part:
 
 
 @dataclass
+class Inner:
+    """A group whose defaults are not those of its types."""
+
+    train: TrainOptions = field(default_factory=lambda: TrainOptions(batch_size=64, lora=LoraOptions(rank=3)))
+    part: Part = field(default_factory=Part)
+
+
+@dataclass
 class Config:
     """Every kind of field."""
 
@@ -42,6 +50,7 @@ class Config:
     lora: LoraOptions | None = None
     train: TrainOptions = field(default_factory=TrainOptions)
     run: RunOptions = field(default_factory=RunOptions)
+    warm: Inner = field(default_factory=lambda: Inner(part=Part(weight=7.0)))
     fail: Literal["", "data", "field", "interrupt", "full"] = ""
 
     def __post_init__(self) -> None:
