@@ -6,8 +6,9 @@
 
 A cell is one run of ``configs/reasoning/kcr_conflicts.yaml``: a reward (full, or the answer alone) times the training
 data (the mark stands on the true context in 95 %, or in 50 %). All cells of a seed start from one supervised model, to
-which the mark says nothing. Every policy answers the same held-out questions three times: with the mark kept (95 % on
-the truth), said nothing (50 %), reversed (5 %); so do four choosers that learn nothing. A finished cell is kept.
+which the mark says nothing; it is measured too, and so is what it was before it learnt to be brief. Every policy
+answers the same held-out questions three times: with the mark kept (95 % on the truth), said nothing (50 %), reversed
+(5 %); so do four choosers that learn nothing. A finished cell is kept.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 CONFIG = "configs/reasoning/kcr_conflicts.yaml"
-START = "supervised only"
+SKILL, START = "supervised, before the habit", "supervised only"
 REWARDS = {"full": [], "answer only": ["reward.logic=0", "reward.consistency=0"]}
 CUES = {"marked": 0.95, "balanced": 0.5}
 TESTS = {"kept": 0.05, "nothing": 0.5, "reversed": 0.95}
 """A world's test split has its mark on the truth with 1 - cue."""
-METHODS = (START, *(f"{reward}, {data}" for data, reward in product(CUES, REWARDS)))
+METHODS = (SKILL, START, *(f"{reward}, {data}" for data, reward in product(CUES, REWARDS)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def belongs(method: str, data: str) -> bool:
-    """Whether a cell is among those of some training data; the start goes with the first."""
-    return method.endswith(data) or (method == START and data == next(iter(CUES)))
+    """Whether a cell is among those of some training data; what all start from goes with the first."""
+    return method.endswith(data) or (method in (SKILL, START) and data == next(iter(CUES)))
 
 
 def cell(folder: Path, seed: int, method: str, held_out: int, overrides: Sequence[str]) -> None:
@@ -63,7 +64,7 @@ def cell(folder: Path, seed: int, method: str, held_out: int, overrides: Sequenc
     from launch import config
     from launch.report import build
     from launch.runfolder import environment, write_json
-    from reasoning.conflict.warmup import from_scratch
+    from reasoning.conflict.warmup import from_scratch, skilled
 
     name = f"seed-{seed}-{method.replace(', ', '-').replace(' ', '-')}"
     target = folder / f"{name}.json"
@@ -75,7 +76,8 @@ def cell(folder: Path, seed: int, method: str, held_out: int, overrides: Sequenc
     if data:
         said += [f"world.cue={CUES[data]}", *REWARDS[reward]]
     loaded = config.load(ROOT / CONFIG, said)
-    policy = from_scratch(loaded.config.world, loaded.config.base, seed)
+    supervised = skilled if method == SKILL else from_scratch
+    policy = supervised(loaded.config.world, loaded.config.base, seed)
     if data:
         result = loaded.recipe.main(loaded.config)
         build(result.folder)
@@ -181,8 +183,8 @@ def page(data: dict[str, Any]) -> str:
         "that ends beyond 0 and 1 mean only that three seeds are few. What the world is: [conflict](../conflict.md).",
         "",
         "In *marked* training the mark stands on the true context in 95 % of questions, in *balanced* in 50 %. Tests: "
-        "the mark kept (95 % on the truth), saying nothing (50 %), reversed (5 %). *Supervised only* is what all "
-        "others start from, before GRPO.",
+        "the mark kept (95 % on the truth), saying nothing (50 %), reversed (5 %). *Supervised only* is what GRPO "
+        "starts from: a model that can check a chain (*before the habit*: it always does) and hardly ever does.",
         "",
     ]
     for title, right, wrong in (

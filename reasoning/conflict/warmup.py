@@ -42,8 +42,10 @@ class BaseOptions:
     layers: int = 2
     initializer_range: float = 0.1
     """1 / sqrt(hidden_size); at the usual 0.02 attention takes several times as long to find what to look at."""
-    demonstrations: int = 32000
-    """Questions with the answer demonstrated, for the skill; a fifth as many others for the habit."""
+    demonstrations: int = 64000
+    """Questions with the answer demonstrated, for the skill."""
+    habit_demonstrations: int = 6400
+    """Others, for the habit."""
     cache: str = ".cache/arbiter"
     """Where base models are kept between runs."""
     train: TrainOptions = field(
@@ -67,16 +69,12 @@ class WarmupOptions:
     train: TrainOptions = field(default_factory=lambda: TrainOptions(learning_rate=1e-5, batch_size=4))
 
 
-def from_scratch(world: ConflictsWorld, options: BaseOptions, seed: int) -> Path:
-    """Folder of a small Llama that answers `world`'s questions, trained now or found in the cache."""
-    from launch.models import load_causal_lm, load_tokenizer
-    from launch.rendering import Renderer
+def skilled(world: ConflictsWorld, options: BaseOptions, seed: int) -> Path:
+    """Folder of a small Llama that joins every link of `world`'s chains, trained now or found in the cache."""
     from launch.scratch import small_model
-    from launch.supervised import SupervisedObjective, encode_rows
-    from launch.trainer import fit
 
-    fair = replace(world, cue=1 / world.contexts)
-    skilled = small_model(
+    fair = _fair(world)
+    return small_model(
         world.name,
         fair.tokenizer(),
         replace(fair, brief=0.0).demonstrations(options.demonstrations, seed),
@@ -88,11 +86,21 @@ def from_scratch(world: ConflictsWorld, options: BaseOptions, seed: int) -> Path
         seed=seed,
         initializer_range=options.initializer_range,
     )
-    tokenizer = load_tokenizer(skilled)
-    rows = fair.demonstrations(max(1, options.demonstrations // 5), seed + 1)
-    key = {"from": policy_identity(skilled), "rows": content_hash(rows), "train": asdict(options.habit), "seed": seed}
+
+
+def from_scratch(world: ConflictsWorld, options: BaseOptions, seed: int) -> Path:
+    """Folder of a small Llama that has the skill and the habit, trained now or found in the cache."""
+    from launch.models import load_causal_lm, load_tokenizer
+    from launch.rendering import Renderer
+    from launch.supervised import SupervisedObjective, encode_rows
+    from launch.trainer import fit
+
+    start = skilled(world, options, seed)
+    tokenizer = load_tokenizer(start)
+    rows = _fair(world).demonstrations(options.habit_demonstrations, seed + 1)
+    key = {"from": policy_identity(start), "rows": content_hash(rows), "train": asdict(options.habit), "seed": seed}
     result = fit(
-        load_causal_lm(skilled),
+        load_causal_lm(start),
         SupervisedObjective(tokenizer.pad_token_id),
         encode_rows(rows, Renderer(tokenizer, LENGTH)),
         options=options.habit,
@@ -102,6 +110,11 @@ def from_scratch(world: ConflictsWorld, options: BaseOptions, seed: int) -> Path
         tokenizer=tokenizer,
     )
     return result.folder
+
+
+def _fair(world: ConflictsWorld) -> ConflictsWorld:
+    """`world` with a mark that says nothing."""
+    return replace(world, cue=1 / world.contexts)
 
 
 def warmed_up(

@@ -18,8 +18,8 @@ CONFLICTQA = Path(__file__).parents[1] / "fixtures" / "conflict" / "conflictqa.j
 def test_the_embedded_recipe_trains_measures_and_reports(tmp_path: Path) -> None:
     """One run of few steps; given again it computes nothing anew."""
     said = [f"run.folder={tmp_path / 'run'}", f"base.cache={tmp_path}", "base.train.max_steps=3", "train.max_steps=2",
-            "train.batch_size=2", "grpo.generations=2", "base.demonstrations=200", "world.train=20", "world.test=20",
-            "held_out=4"]  # fmt: skip
+            "train.batch_size=2", "grpo.generations=2", "base.demonstrations=200", "base.habit_demonstrations=64",
+            "world.train=20", "world.test=20", "held_out=4"]  # fmt: skip
     loaded = config.load("reasoning/kcr_conflicts", said)
     result = loaded.recipe.main(loaded.config)
     assert 0 <= result.metrics["before_accuracy"] <= 1 and 0 <= result.metrics["accuracy"] <= 1
