@@ -92,6 +92,9 @@ class Sampling:
     """Strings that end a completion (kept out of its text)."""
     seed: int = 0
     """Derive it from (round, batch index): a resumed round then samples the same text."""
+    repetition_penalty: float = 1.0
+    """Divides the positive logits of tokens that stand in prompt or answer, and multiplies the negative ones (CTRL,
+    arXiv 1909.05858); 1 is off."""
 
 
 @dataclass(frozen=True)

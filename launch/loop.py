@@ -13,7 +13,8 @@ Seeds, the guard, logs and checkpoints are `launch.base_trainer`'s.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from launch import runtime
 from launch.base_trainer import BaseTrainer
 from launch.callbacks import Meter, StopSignals, averages
 from launch.contracts import Objective
-from launch.errors import DataError
+from launch.errors import ConfigError, DataError
 from launch.options import TrainOptions
 from launch.order import loader, seed_everything
 from launch.runfolder import RunFolder
@@ -65,7 +66,9 @@ class Trainer(BaseTrainer):
         tokenizer: Any = None,
         callbacks: Sequence[transformers.TrainerCallback] = (),
         signals: StopSignals | None = None,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
+        self.rates = dict(rates or {})
         own = self.begin(options, run, name, seed, facts, signals, evaluates=evaluate is not None)
         self.module, self.pupil, self.tokenizer = module, module.model, tokenizer
         self.rows, self.eval_rows = train, evaluate
@@ -105,6 +108,29 @@ class Trainer(BaseTrainer):
         if not (math.isfinite(total) and total > 0):
             raise DataError(f"step {step}: counts sum to {total}; every step needs at least one unit to learn from")
         return total
+
+    # ---------------------------------------------------------------- learning rates
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """transformers' groups, of parameters that decay and those that do not, parted by their rates."""
+        made = super().create_optimizer(model)
+        if self.rates:
+            names = {id(p): name for name, p in self.module.model.named_parameters()}
+            found = [rate_of(name, self.rates) for name, p in self.module.model.named_parameters() if p.requires_grad]
+            unused = [pattern for pattern in self.rates if pattern not in found]
+            if unused:
+                raise ConfigError(f"learning rate for {unused[0]!r}: no trained parameter is called so; leave it out")
+            plain: Any = getattr(made, "optimizer", made)
+            parted = []
+            for group in plain.param_groups:
+                by_rate: dict[str | None, list[Any]] = {}
+                for parameter in group["params"]:
+                    by_rate.setdefault(rate_of(names[id(parameter)], self.rates), []).append(parameter)
+                for pattern, those in by_rate.items():
+                    own = group["lr"] if pattern is None else self.rates[pattern]
+                    parted.append({**group, "params": those, "lr": own})
+            plain.param_groups = parted
+        return made
 
     # ---------------------------------------------------------------- loss
 
@@ -176,6 +202,11 @@ class Trainer(BaseTrainer):
         self.log(dict(metrics_out))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics_out)
         return metrics_out
+
+
+def rate_of(name: str, rates: Mapping[str, float]) -> str | None:
+    """The first of the expressions in `rates` that is found in a parameter's name; None: none is."""
+    return next((pattern for pattern in rates if re.search(pattern, name)), None)
 
 
 def _count(batch: dict[str, Any], step: int) -> float:

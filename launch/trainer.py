@@ -12,7 +12,7 @@ import copy
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,6 +68,7 @@ def fit(
     tokenizer: Any = None,
     callbacks: Sequence[transformers.TrainerCallback] = (),
     report_to: Sequence[str] = (),
+    rates: Mapping[str, float] | None = None,
 ) -> FitResult:
     """Teach `model` what `objective` says, from the examples `train`.
 
@@ -85,8 +86,11 @@ def fit(
         tokenizer: saved beside the weights.
         callbacks: further callbacks of transformers.
         report_to: trackers of transformers, e.g. ("tensorboard",).
+        rates: learning rates by parameter: that of the first regular expression found in its name, else
+            ``options.learning_rate``. The schedule multiplies all alike.
 
     Raises:
+        ConfigError: a rate whose expression is found in no trained parameter's name.
         LaunchError: processes, sharding, precision or adapters are not those asked for, or impossible here.
         DataError: no examples; counts that disagree.
         CheckpointError: the disk is full; the checkpoints there belong to another fit.
@@ -104,6 +108,8 @@ def fit(
         sharding.load_whole()
     check_examples(name, train, evaluate)
     facts = facts_of(options, train, seed, args.world_size)
+    if rates:
+        facts["rates"] = dict(rates)
     runtime.require_same(name, {**facts, "evaluate": len(evaluate or ())})
 
     adapt = options.lora is not None and not is_adapted(model)
@@ -142,6 +148,7 @@ def fit(
             tokenizer=tokenizer,
             callbacks=callbacks,
             signals=signals,
+            rates=rates,
         )
         final = run_to_end(trainer, run, learner, start)
     if shards:

@@ -3,7 +3,7 @@
 Each prompt is prefilled once, whatever n is; its key-value cache is then repeated n times. (`model.generate` with
 num_return_sequences repeats the prompt first and prefills it n times.) Rows that have ended leave the batch.
 
-Left out: beam search, penalties, and models without a key-value cache or position ids. Speed on GPUs is vLLM's job.
+Left out: beam search, and models without a key-value cache or position ids. Speed on GPUs is vLLM's job.
 
     generator = HFGenerator(model, tokenizer)
     [[answer]] = generator.generate(["Once upon a time"], n=1, sampling=Sampling(temperature=0))
@@ -116,11 +116,15 @@ class HFGenerator:
         logits = output.logits[:, -1].float().repeat_interleave(copies, 0)  # [R, V]
         mask = mask.repeat_interleave(copies, 0)
         position = positions[:, -1].repeat_interleave(copies, 0)  # [R]
+        seen = None if sampling.repetition_penalty == 1 else _seen(prompts, logits.shape[-1]).to(device)
 
         alive = list(range(len(rows)))
         step = 0
         while True:
-            drawn, logprobs = draw(logits, noise[alive, step].to(device), sampling)
+            penalised = None if seen is None else seen[alive]
+            drawn, logprobs = draw(logits, noise[alive, step].to(device), sampling, penalised)
+            if seen is not None:
+                seen[alive, drawn] = True
             for r, token, logprob in zip(alive, drawn.tolist(), logprobs.tolist(), strict=True):
                 if not math.isfinite(logprob):
                     raise CheckpointError("the model gives NaN or infinite logits; check its weights and precision")
@@ -174,6 +178,14 @@ class HFGenerator:
             self.tokenizer, (row.prompt + row.tokens)[: -min(window, len(row.tokens))], row.tokens[-window:]
         )
         return cut_at_stop(newest, stop) is not None
+
+
+def _seen(prompts: Sequence[Sequence[int]], vocabulary: int) -> torch.Tensor:
+    """Which tokens stand in each prompt: bool [R, V]. Soft tokens, whose ids lie beyond, are no words."""
+    out = torch.zeros(len(prompts), vocabulary, dtype=torch.bool)
+    for row, ids in zip(out, prompts, strict=True):
+        row[[token for token in ids if token < vocabulary]] = True
+    return out
 
 
 class _Row:

@@ -36,6 +36,9 @@ def check(sampling: Sampling, n: int) -> None:
         raise ConfigError(f"top_p {sampling.top_p}: use more than 0 and at most 1 (1 is off)", field="top_p")
     if sampling.top_k < 0:
         raise ConfigError(f"top_k {sampling.top_k}: use 0 (off) or more", field="top_k")
+    if not 0 < sampling.repetition_penalty < float("inf"):
+        said = f"repetition_penalty {sampling.repetition_penalty}: use a number above 0 (1 is off)"
+        raise ConfigError(said, field="repetition_penalty")
     if "" in sampling.stop:
         raise ConfigError("an empty stop string ends every text at once; remove it", field="stop")
 
@@ -71,22 +74,29 @@ def uniforms(seed: int, n: int, length: int) -> torch.Tensor:
     return torch.stack(rows)
 
 
-def draw(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+def draw(
+    logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling, seen: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw one token per row: ids int64 [R] and their untempered log-probabilities fp32 [R].
 
-    Temperature first, then top-k (ties with the k-th token stay), then top-p (the token that reaches p stays): the
-    order of transformers and vLLM.
+    The repetition penalty first, temperature next, then top-k (ties with the k-th token stay), then top-p (the token
+    that reaches p stays): the order of transformers and vLLM.
 
     Args:
         logits: fp32 [R, V].
         uniform: float64 [R] in [0, 1), unused at temperature 0.
+        seen: bool [R, V], tokens that the penalty is for; None: none.
     """
     import torch
 
+    scores = logits
+    if seen is not None:
+        penalty = sampling.repetition_penalty
+        scores = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
     if sampling.temperature == 0:
-        ids = logits.argmax(-1)
+        ids = scores.argmax(-1)
     else:
-        scores = logits / sampling.temperature
+        scores = scores / sampling.temperature
         if 0 < sampling.top_k < scores.shape[-1]:
             least = scores.topk(sampling.top_k, dim=-1).values[:, -1:]
             scores = scores.masked_fill(scores < least, -torch.inf)

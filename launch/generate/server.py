@@ -6,7 +6,8 @@ One request per prompt carries n. What is asked depends on what the server is:
                              come back, seeds are those of VLLMGenerator
     vLLM without a renderer  text to /v1/completions, messages to /v1/chat/completions; it renders, ids come back
     any other server         /v1/chat/completions; text alone comes back (token_ids and logprobs are empty), so the
-                             completions can be judged but not trained on; top_k is refused, seeds are best effort
+                             completions can be judged but not trained on; top_k and the repetition penalty are
+                             refused, seeds are best effort
 
 Left out: streaming, tools, images. The key is read from an environment variable and stands in no message.
 
@@ -68,13 +69,16 @@ class ServerGenerator:
         """Return `n` completions for each prompt, in the order of `prompts`.
 
         Raises:
-            ConfigError: settings that mean nothing, or top_k for a server without it.
+            ConfigError: settings that mean nothing, or top_k or repetition_penalty for a server without them.
             DataError: a prompt that cannot be rendered or leaves no room in the context.
             ServerError: no good answer after all tries; names the prompt.
         """
         check(sampling, n)
         if sampling.top_k and not self.is_vllm:
             raise ConfigError(f"top_k {sampling.top_k}: the OpenAI interface has none; use 0", field="top_k")
+        if sampling.repetition_penalty != 1 and not self.is_vllm:
+            said = f"repetition_penalty {sampling.repetition_penalty}: the OpenAI interface has none; use 1"
+            raise ConfigError(said, field="repetition_penalty")
         ids = None if self.renderer is None else [self.renderer.prompt_ids(prompt) for prompt in prompts]
         seeds = prompt_seeds(ids or [json.dumps(prompt, sort_keys=True) for prompt in prompts], sampling.seed)
         pool = ThreadPoolExecutor(self.concurrency)
@@ -113,7 +117,8 @@ class ServerGenerator:
             body["stop"] = list(sampling.stop)
         if self.is_vllm:
             # All named, since a model's generation_config.json would set what is left out.
-            body |= {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
+            body |= {"top_k": sampling.top_k, "repetition_penalty": sampling.repetition_penalty}
+            body |= {"min_p": 0.0, "return_token_ids": True}
         if ids is not None and self.context is not None:
             if len(ids) >= self.context:
                 raise DataError(

@@ -110,6 +110,7 @@ class VLLMGenerator:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=sampling.top_k,
+                repetition_penalty=sampling.repetition_penalty,
                 stop=list(sampling.stop),
                 stop_token_ids=sorted(self.end_ids),
                 max_tokens=min(sampling.max_new_tokens, self.context - len(row)),

@@ -8,6 +8,7 @@ itself, greedily, the constrained one is the same. A model that never comes to t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import torch
@@ -23,6 +24,9 @@ from reasoning.legal.names import mask_names
 from reasoning.legal.opinion import COURT, FACT, Form, Law, prompt_of, read_opinion
 
 GREEDY = Sampling(max_new_tokens=400, temperature=0.0)
+PUBLISHED = Sampling(max_new_tokens=400, temperature=0.6, top_p=0.1, top_k=5, repetition_penalty=1.176)
+"""LegalChainReasoner's: greedy in nearly all but the penalty, which strikes digits and words of law alike."""
+SAMPLINGS = {"greedy": GREEDY, "published": PUBLISHED}
 
 
 def write_opinions(
@@ -40,15 +44,13 @@ def write_opinions(
     Args:
         model: a causal language model, `ChainModel` included.
         renderer: its renderer.
-        sampling: LegalChainReasoner samples at temperature 0.6, top-k 5, top-p 0.1, which is greedy in all but name.
+        sampling: `GREEDY`, `PUBLISHED`, or another one. Constrained clauses are greedy always.
         constrained: whether every completion ends in a clause of `form`.
     """
     generator = HFGenerator(model, renderer.tokenizer, renderer, batch_size=batch)
     if not constrained:
         return [row[0].text for row in generator.generate(prompts, 1, sampling)]
-    until = Sampling(
-        sampling.max_new_tokens, sampling.temperature, sampling.top_p, sampling.top_k, (form.decides,), sampling.seed
-    )
+    until = replace(sampling, stop=(form.decides,))
     reasons = [row[0].text for row in generator.generate(prompts, 1, until)]
     tails = clauses(renderer.tokenizer, form)
     written = []
@@ -79,7 +81,14 @@ NOTICE = "Written by a language model for research. Not for deciding, preparing 
 
 
 def generate_opinion(
-    model: Any, renderer: Renderer, fact: str, charge: str, *, law: Law = "soft", constrained: bool = True
+    model: Any,
+    renderer: Renderer,
+    fact: str,
+    charge: str,
+    *,
+    law: Law = "soft",
+    constrained: bool = True,
+    sampling: Sampling = GREEDY,
 ) -> Written:
     """Write reasons and a sentence, and check them against the charge's chains.
 
@@ -87,6 +96,7 @@ def generate_opinion(
         model: a `ChainModel` for law "soft", any causal language model for "none" and "text".
         fact: the facts; names behind a role are masked, and what is over 512 characters is cut.
         charge: its name; must be one with chains (`reasoning.legal.charges`), so that the check has a law.
+        sampling: of the reasons, as in `write_opinions`.
 
     Raises:
         DataError: no facts, or a charge without chains or that the model does not know.
@@ -94,7 +104,7 @@ def generate_opinion(
     name = charge_name(charge)
     shown = mask_names(fact)[:FACT]
     prompt = prompt_of(shown, law, item=name, lines=[chain.line for chain in chains_of(name)])
-    [text] = write_opinions(model, renderer, [prompt], constrained=constrained)
+    [text] = write_opinions(model, renderer, [prompt], constrained=constrained, sampling=sampling)
     said = read_opinion(text)
     check = None if said.months is None else check_opinion(shown, said.rationale, said.months, name)
     return Written(rationale=said.rationale, months=said.months, check=check, notice=NOTICE)

@@ -28,11 +28,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModel
 
 from launch.errors import DataError
 from launch.rendering import Renderer
 from reasoning.legal.chains import Chain
-from tasks.encoder import SavedEncoder, SoftTokens, VectorTable
+from tasks.encoder import SavedEncoder, SoftTokens, SoftTokensConfig, VectorTable
 
 STATUTE = -1
 """Stands for a charge's number at a row that is a statute's text."""
@@ -270,9 +271,16 @@ class ChainAwareEncoding(nn.Module):
                 self.attention.out_proj.weight.mul_(0.1)
 
 
+class ChainConfig(SoftTokensConfig):
+    """Configuration of `ChainModel`: a type of its own, so that whoever loads a folder of one gets its encoding too."""
+
+    model_type = "arbiter_chains"
+
+
 class ChainModel(SoftTokens):
     """A decoder that reads the chains of the charges its prompts name."""
 
+    config_class = ChainConfig
     encoder: Any
 
     def build_encoder(self, config: Any) -> nn.Module:
@@ -328,6 +336,12 @@ class ChainModel(SoftTokens):
             raise DataError(f"charge {charge!r} is not among the {len(self.spans)} that this model reads")
         rows = torch.arange(*self.spans[charge], device=self.table.device)
         return self.projector(self.vectors(rows))
+
+
+def register() -> None:
+    """Make AutoConfig and AutoModel know `ChainModel` (entry point of group ``arbiter.models``)."""
+    AutoConfig.register(ChainConfig.model_type, ChainConfig, exist_ok=True)
+    AutoModel.register(ChainConfig, ChainModel, exist_ok=True)
 
 
 def _row_facts(known: ChainEncoder) -> dict[str, Any]:

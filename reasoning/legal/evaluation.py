@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from launch.contracts import Sampling
 from launch.errors import LaunchError
 from launch.rendering import Renderer
-from reasoning.legal.decoding import write_opinions
+from reasoning.legal.decoding import GREEDY, write_opinions
 from reasoning.legal.feed import Feed, Row
 from reasoning.legal.metrics import sentencing
 from reasoning.legal.objective import OpinionObjective, encode_opinions
@@ -35,8 +36,9 @@ def measured(
     tokens: int,
     constrained: bool = False,
     batch: int = 32,
+    sampling: Sampling = GREEDY,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Numbers of a model on `rows`, and its greedy opinions.
+    """Numbers of a model on `rows`, and its opinions, of at most `tokens` tokens.
 
     Returns:
         `loss_generation` and `loss_sentence` (nats a token), `loss_clause` (nats a clause, reasons given),
@@ -48,7 +50,7 @@ def measured(
     numbers = {f"loss_{name.removesuffix('_nats')}": value for name, value in zip(LOSSES, losses, strict=True)}
     texts = write_opinions(
         model, renderer, [row["prompt"] for row in rows], form=feed.form, constrained=constrained, batch=batch,
-        sampling=Sampling(max_new_tokens=tokens, temperature=0.0),
+        sampling=replace(sampling, max_new_tokens=tokens),
     )  # fmt: skip
     said = [feed.form.read(text) for text in texts]
     true = [row["months"] for row in rows]

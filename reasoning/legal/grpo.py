@@ -60,7 +60,8 @@ def main(config: Config) -> Result:
 
     Returns:
         The folder; of greedy answers to held-out cases `reward` and its parts (`mean_…`), sentence metrics with 95 %
-        intervals, and ``before_…`` likewise.
+        intervals, in the embedded world `lawful` (share of terms that the law allows) and `right`; the same of
+        sampled answers (``sampled_…``, temperature 1); and ``before_…`` likewise.
     """
     from functools import partial
 
@@ -139,19 +140,31 @@ def _answered(
     from launch.contracts import Sampling
     from launch.generate import HFGenerator
     from reasoning.conflict.answering import load_policy
-    from reasoning.legal.metrics import sentencing
     from reasoning.legal.opinion import COURT, WORLD
-    from reasoning.legal.reward import legal_reward, world_reward
 
     precision = config.train.precision if config.train.lora is not None else "fp32"
     generator = HFGenerator(*load_policy(policy, base, precision), batch_size=config.evaluation_batch)
-    greedy = Sampling(max_new_tokens=config.grpo.max_new_tokens, temperature=0.0)
-    texts = [row[0].text for row in generator.generate([row["prompt"] for row in rows], 1, greedy)]
     form = WORLD[world.language] if world else COURT
+    prompts, numbers, samples = [row["prompt"] for row in rows], dict[str, float](), list[dict[str, Any]]()
+    for kind, temperature in (("sampled_", 1.0), ("", 0.0)):
+        sampling = Sampling(config.grpo.max_new_tokens, temperature, seed=config.run.seed)
+        texts = [row[0].text for row in generator.generate(prompts, 1, sampling)]
+        found, samples = scored(texts, rows, world, form, config.reward)
+        numbers |= {f"{kind}{name}": value for name, value in found.items()}
+    return numbers, samples
+
+
+def scored(
+    texts: list[str], rows: list[Row], world: CasesWorld | None, form: Any, weights: Weights
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Means over answers, one to each row; and the answers with their rewards."""
+    from reasoning.legal.metrics import sentencing
+    from reasoning.legal.reward import legal_reward, world_reward
+
     parts = [
-        world_reward(text, row["fact"], world, config.reward)
+        world_reward(text, row["fact"], world, weights)
         if world
-        else legal_reward(text, row["fact"], row["charge"], row["months"], config.reward)
+        else legal_reward(text, row["fact"], row["charge"], row["months"], weights)
         for text, row in zip(texts, rows, strict=True)
     ]
     numbers = {"reward": sum(p["total"] for p in parts) / len(parts)}
@@ -159,6 +172,9 @@ def _answered(
         numbers[f"mean_{name}"] = sum(p[name] for p in parts) / len(parts)
     for name, found in sentencing([row["months"] for row in rows], [form.read(text) for text in texts]).items():
         numbers |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    if world:
+        true = [world.describe(row["fact"], text) for row, text in zip(rows, texts, strict=True)]
+        numbers |= {name: sum(t[name] for t in true) / len(true) for name in ("lawful", "right")}
     samples = [
         {"charge": row["charge"], "response": text, "months": row["months"], **part}
         for row, text, part in zip(rows, texts, parts, strict=True)

@@ -5,7 +5,7 @@
 | rouge_1, rouge_2, rouge_l | rouge-chinese, F1 | jieba, or the ones you pass |
 | bleu_1, bleu_2, bleu | nltk, corpus BLEU of orders 1, 2 and 4 | the same |
 | meteor | nltk, exact matches only | the same; English WordNet knows no Chinese |
-| bert_score | any encoder you give | characters of that encoder's tokenizer |
+| bert_score | any encoder you give, or its folder | characters of that encoder's tokenizer |
 
 Texts of fewer than two words count 0 in ROUGE, where the published code leaves them out and so looks better. Needs the
 extra `legal`.
@@ -14,9 +14,10 @@ extra `legal`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from launch.errors import DataError, LaunchError
+from launch.errors import CheckpointError, DataError, LaunchError
 from tasks.benchmarks.intervals import Estimate, bootstrap
 
 Segment = Callable[[str], list[str]]
@@ -68,30 +69,62 @@ def meteor(true: Sequence[str], written: Sequence[str], words: Segment = jieba_w
     return bootstrap([module.single_meteor_score(t, w, stemmer=_NoStemmer(), wordnet=_NoSynonyms()) for t, w in pairs])
 
 
-def bert_score(true: Sequence[str], written: Sequence[str], model: Any, tokenizer: Any) -> Estimate:
-    """Mean BERTScore F1 (Zhang et al. 2020, equation 3, no idf, no rescaling) under your encoder's last layer.
+def bert_score(
+    true: Sequence[str], written: Sequence[str], model: Any, tokenizer: Any = None, layer: int = -1
+) -> Estimate:
+    """Mean BERTScore F1 (Zhang et al. 2020, equation 3, no idf, no rescaling) under your encoder.
+
+    Every token of one text finds its nearest in the other, by the cosine of their states. As in the authors' package,
+    special tokens ([CLS], [SEP]) may be found and do not themselves count in the means. Texts are cut at 512 tokens.
 
     Args:
-        model: an encoder whose output has `last_hidden_state`.
-        tokenizer: its tokenizer.
+        model: folder of an encoder with its tokenizer; or an encoder that gives `hidden_states`, with `tokenizer`.
+        tokenizer: its fast tokenizer.
+        layer: index of the states: 0 the embeddings, -1 the last layer. JuDGE's bert-base-chinese is read at 8.
+
+    Raises:
+        DataError: no such layer, or unequal numbers of texts.
+        CheckpointError: the folder cannot be loaded.
     """
     import torch
 
-    def embed(text: str) -> torch.Tensor:
-        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=512).to(model.device)
+    if isinstance(model, str | Path):
+        model, tokenizer = _encoder_of(model)
+
+    def embed(text: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit states float32 [T, D], and which of them count, bool [T]."""
+        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=512, return_special_tokens_mask=True)
+        counts = ~inputs.pop("special_tokens_mask")[0].bool()
         with torch.inference_mode():
-            hidden = model(**inputs).last_hidden_state[0]  # [T, D]
-        return torch.nn.functional.normalize(hidden.float(), dim=-1)
+            states = model(**inputs.to(model.device), output_hidden_states=True).hidden_states
+        if not -len(states) <= layer < len(states):
+            raise DataError(f"layer {layer}: the encoder has states 0 to {len(states) - 1}")
+        return torch.nn.functional.normalize(states[layer][0].float(), dim=-1), counts.to(model.device)
 
     values = []
     for t, w in zip(*_checked(true, written), strict=True):
-        if not w.strip():
+        (own, mine), (other, theirs) = embed(t), embed(w)
+        if not (bool(mine.any()) and bool(theirs.any())):
             values.append(0.0)
             continue
-        similar = embed(t) @ embed(w).T
-        recall, precision = similar.max(1).values.mean(), similar.max(0).values.mean()
+        similar = own @ other.T  # [T, T']
+        recall, precision = similar.max(1).values[mine].mean(), similar.max(0).values[theirs].mean()
         values.append(float(2 * precision * recall / (precision + recall)))
     return bootstrap(values)
+
+
+def _encoder_of(folder: str | Path) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
+
+    from launch.models import load_backbone
+
+    model = load_backbone(folder).eval()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"cannot load the tokenizer at {str(folder)!r}: {first}") from error
+    return model, tokenizer
 
 
 class _NoStemmer:

@@ -11,14 +11,15 @@ sentence metrics, parse rate and consistency, beside predictors that read no fac
 The run folder holds the selected model in model/ with its card, the evaluation in artifacts/legal-evaluation.json, and
 opinions with the charge they rest on in samples/. Names of persons are masked in everything that is read.
 
-Left out: the published learning rates by module (one rate serves all), halving on a plateau, early stopping.
+As published, and off by default: learning rates by module (`rates`), halving them on a plateau of held-out RMSE and an
+early end (`selection`), sampling with a repetition penalty (`decoding`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from launch.contracts import Result
 from launch.errors import ConfigError
@@ -45,6 +46,58 @@ class ChainOptions:
 
 
 @dataclass
+class RateOptions:
+    """Learning rates by module; None: ``train.learning_rate``. Published: 1e-5, 3e-5, 4e-5, 2e-5."""
+
+    decoder: float | None = None
+    """Of adapters, or of a decoder that is trained whole."""
+    attention: float | None = None
+    """Of the attention over a chain's rows; nothing with ``chains.graph``."""
+    transform: float | None = None
+    """Of transform, charge layers, gate and fusion."""
+    logic: float | None = None
+    """Of AND, OR and steps of the logic graph; nothing without ``chains.graph``."""
+
+    def by_name(self, graph: bool = False) -> dict[str, float]:
+        """Rates for `launch.trainer.fit`, by expressions of names; of `logic` with `graph`, else of `attention`."""
+        encoder = r"(^|\.)encoder\.(modules_to_save\.\w+\.)?"
+        own = {"logic": encoder + r"graph\."} if graph else {"attention": encoder + r"attention\."}
+        names = {**own, "transform": encoder, "decoder": ""}
+        return {pattern: getattr(self, name) for name, pattern in names.items() if getattr(self, name) is not None}
+
+    def __post_init__(self) -> None:
+        for name, rate in vars(self).items():
+            if rate is not None and not rate >= 0:
+                raise ConfigError(f"{name} {rate}: learning rates are 0 or more", name)
+
+
+@dataclass
+class SelectionOptions:
+    """What held-out training cases decide. The test decides nothing."""
+
+    metric: Literal["sentence", "rmse"] = "sentence"
+    """Their loss of the sentence clause; or RMSE, months, of written opinions, which takes a generation each time."""
+    patience: int | None = None
+    """Evaluations without gain that are put up with before rates are multiplied by `factor`; None: they never are.
+    Published: 5."""
+    factor: float = 0.5
+    stop_after: int = 0
+    """Evaluations without gain that end the training; 0: none do. Published: 15 epochs."""
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and self.patience < 0:
+            raise ConfigError(f"patience {self.patience}: give 0 or more evaluations, or leave it out", "patience")
+        if not 0 < self.factor < 1:
+            raise ConfigError(f"factor {self.factor}: give a number between 0 and 1, such as 0.5", "factor")
+        if self.stop_after < 0:
+            raise ConfigError(f"stop_after {self.stop_after}: give 1 or more evaluations, or 0 for never", "stop_after")
+
+    @property
+    def steers(self) -> bool:
+        return self.patience is not None or self.stop_after > 0
+
+
+@dataclass
 class Config:
     """Training of one model."""
 
@@ -61,12 +114,16 @@ class Config:
     """Weight of the sentence clause's own loss."""
     freeze_words: bool = True
     """Input embeddings stay as they are, for chains are told in them. Under LoRA they always do."""
+    rates: RateOptions = field(default_factory=RateOptions)
+    selection: SelectionOptions = field(default_factory=SelectionOptions)
     train: TrainOptions = field(default_factory=lambda: TrainOptions(learning_rate=1e-5, eval_steps=50))
     max_length: int = 2048
     """Tokens of prompt and answer; a longer case is an error, for its beginning is the law."""
     max_new_tokens: int = 450
     constrained: bool = False
     """Whether written sentence clauses are chosen among those that parse."""
+    decoding: Literal["greedy", "published"] = "greedy"
+    """How the test's opinions are written: greedily, or sampled as published (`decoding.PUBLISHED`)."""
     held_out: int = 0
     """Test cases to measure on; 0: all."""
     evaluation_batch: int = 32
@@ -77,6 +134,11 @@ class Config:
             raise ConfigError("soft tokens of a 4-bit decoder were never run; use none", "train.quantization")
         if self.train.sharding in ("fsdp2", "zero3"):
             raise ConfigError("weights are selected whole on one device; use none or zero2", "train.sharding")
+        if self.train.sharding == "zero2" and (self.rates.by_name() or self.selection.steers):
+            said = "rates by module and plateaus were never run under ZeRO; use none, or leave rates and selection out"
+            raise ConfigError(said, "train.sharding")
+        if self.selection.steers and self.train.eval_steps < 1:
+            raise ConfigError("a plateau takes evaluations on the way; set train.eval_steps", "train.eval_steps")
 
 
 def main(config: Config) -> Result:
@@ -94,6 +156,7 @@ def main(config: Config) -> Result:
     from launch.trainer import fit
     from reasoning.legal.encoder import ChainModel
     from reasoning.legal.objective import OpinionObjective, encode_opinions
+    from reasoning.legal.plateau import Plateau, TermError
     from reasoning.legal.selection import Selection
 
     start_processes(config)
@@ -116,11 +179,15 @@ def main(config: Config) -> Result:
     train, validation = (encode_opinions(rows, renderer) for rows in (feed.train, feed.validation))
 
     learner: Any = model if lora is None else apply_lora(model, lora, model.train_whole, stable_seed(seed, "lora"))
-    selection = Selection(learner, run.path / "selected", "eval_sentence")
+    held, metric = config.selection, f"eval_{config.selection.metric}"
+    selection = Selection(learner, run.path / "selected", metric)
+    callbacks: list[Any] = [selection, Plateau(metric, held.patience, held.factor, held.stop_after)]
+    if held.metric == "rmse":
+        callbacks.insert(0, TermError(learner, renderer, feed.validation, feed.form, config.max_new_tokens, run))
     fit(
         learner, OpinionObjective(tokenizer.pad_token_id, config.sentence), train, options=config.train, run=run,
-        name="legal", seed=seed, evaluate=validation, tokenizer=tokenizer, callbacks=[selection],
-        report_to=config.run.report_to,
+        name="legal", seed=seed, evaluate=validation, tokenizer=tokenizer, callbacks=callbacks,
+        report_to=config.run.report_to, rates=config.rates.by_name(c.graph),
     )  # fmt: skip
     runtime.barrier()
     chosen = selection.restore()
@@ -164,9 +231,11 @@ def _measured(
     from launch import runtime
     from launch.runfolder import content_hash, write_json
     from launch.runtime import own_device
+    from reasoning.legal.decoding import SAMPLINGS
     from reasoning.legal.evaluation import measured, trivial
 
     key = {"selected": chosen, "rows": content_hash(feed.test), "tokens": config.max_new_tokens}
+    key |= {} if config.decoding == "greedy" else {"decoding": config.decoding}
     stage = run.stage("measured", {**key, "constrained": config.constrained})
     if runtime.is_main() and not stage.done:
         device = own_device()
@@ -174,6 +243,7 @@ def _measured(
             numbers, samples = measured(
                 model if device is None else model.to(device), renderer, feed, feed.test,
                 tokens=config.max_new_tokens, constrained=config.constrained, batch=config.evaluation_batch,
+                sampling=replace(SAMPLINGS[config.decoding], seed=config.run.seed),
             )  # fmt: skip
             write_json(folder / "numbers.json", numbers)
             write_json(folder / "samples.json", samples[:SHOWN])

@@ -136,7 +136,7 @@ class SoftTokens(PreTrainedModel):
         body: Any = decoder if isinstance(decoder, PreTrainedModel) else load_causal_lm(decoder, precision)
         rows, table_width = table.vectors.shape
         ends = sorted(end_ids(_NoEos, body.generation_config, body.config))
-        config = SoftTokensConfig(
+        config = cls.config_class(
             text_config=body.config,
             rows=rows,
             table_width=table_width,
@@ -238,9 +238,12 @@ class SoftTokens(PreTrainedModel):
         """
         path = Path(pretrained_model_name_or_path)
         try:
-            config = kwargs.pop("config", None) or SoftTokensConfig.from_pretrained(path)
+            config = kwargs.pop("config", None) or cls.config_class.from_pretrained(path)
             if not isinstance(config, SoftTokensConfig) or config.text_config is None:
                 raise CheckpointError(f"{path} holds no soft-token model; start one with {cls.__name__}.from_decoder")
+            if config.encoder is not None and cls.build_encoder is SoftTokens.build_encoder:
+                kind = (config.architectures or ["its own class"])[0]
+                raise CheckpointError(f"{path} has an encoder that {cls.__name__} would leave out; load it by {kind}")
             kwargs.setdefault("attn_implementation", attention_for(config.text_config))  # type: ignore[arg-type]
             kwargs.setdefault("use_safetensors", True)
             wants_info = kwargs.pop("output_loading_info", False)

@@ -43,9 +43,9 @@ def visible(token_ids: Sequence[int]) -> int:
     return sum(token > 3 for token in token_ids)
 
 
-def library_greedy(model: Any, prompt: tuple[int, ...], length: int) -> tuple[int, ...]:
+def library_greedy(model: Any, prompt: tuple[int, ...], length: int, **more: Any) -> tuple[int, ...]:
     """The library's own greedy decoding of one prompt alone."""
-    out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=length, pad_token_id=0)
+    out = model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=length, pad_token_id=0, **more)
     return tuple(out[0, len(prompt) :].tolist())
 
 
@@ -60,6 +60,14 @@ def plain_logprobs(model: Any, answer: Completion) -> torch.Tensor:
 def test_greedy_is_the_librarys_greedy(generator: HFGenerator, model: Any) -> None:
     for answer in flat(generator.generate(PROMPTS, 2, Sampling(max_new_tokens=30, temperature=0))):
         assert answer.token_ids == library_greedy(model, answer.prompt_ids, 30)
+
+
+def test_the_repetition_penalty_is_the_librarys(generator: HFGenerator, model: Any) -> None:
+    sampling = Sampling(max_new_tokens=30, temperature=0, repetition_penalty=1.176)
+    answers = flat(generator.generate(PROMPTS, 1, sampling))
+    for answer in answers:
+        assert answer.token_ids == library_greedy(model, answer.prompt_ids, 30, repetition_penalty=1.176)
+    assert ids([answers]) != ids([flat(generator.generate(PROMPTS, 1, replace(sampling, repetition_penalty=1.0)))])
 
 
 def test_logprobs_are_those_of_a_plain_forward_pass(generator: HFGenerator, model: Any) -> None:

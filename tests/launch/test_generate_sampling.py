@@ -49,6 +49,19 @@ def test_top_p_looks_at_what_temperature_and_top_k_left() -> None:
     assert shares(Sampling(top_k=2, top_p=0.6)) == [1, 0, 0, 0]
 
 
+def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones() -> None:
+    """Logits 2, 1, -1 with all but the second seen, penalty 4: 1/2, 1, -4; so the second is greedy, and its share of
+    draws 1 / (1 + e^-1/2 + e^-5) = .6196. What is told of it is the plain model's: 1 - ln(e^2 + e^1 + e^-1).
+    """
+    logits, seen = torch.tensor([[2.0, 1.0, -1.0]]), torch.tensor([[True, False, True]])
+    ids, logprobs = draw(logits, torch.zeros(1), Sampling(temperature=0, repetition_penalty=4), seen)
+    assert ids.tolist() == [1]
+    assert logprobs.item() == pytest.approx(1 - math.log(math.exp(2) + math.exp(1) + math.exp(-1)), abs=1e-6)
+    even = (torch.arange(8000, dtype=torch.float64) + 0.5) / 8000
+    drawn, _ = draw(logits.expand(8000, -1), even, Sampling(repetition_penalty=4), seen.expand(8000, -1))
+    assert float((drawn == 1).double().mean()) == pytest.approx(1 / (1 + math.exp(-0.5) + math.exp(-5)), abs=2e-4)
+
+
 def test_logprobs_are_of_the_untempered_model() -> None:
     ids, logprobs = draw(HALVES[None], torch.tensor([0.9], dtype=torch.float64), Sampling(temperature=0.1, top_k=2))
     assert ids.tolist() == [0]  # 1/2 against 1/4 at a tenth of the temperature: 1024 to 1
@@ -97,6 +110,7 @@ def test_cut_at_the_earliest_stop_string() -> None:
         (Sampling(top_p=1.1), 1, "top_p"),
         (Sampling(top_k=-1), 1, "top_k"),
         (Sampling(max_new_tokens=0), 1, "max_new_tokens"),
+        (Sampling(repetition_penalty=0), 1, "repetition_penalty"),
         (Sampling(stop=("",)), 1, "stop"),
         (Sampling(), 0, "n"),
     ],

@@ -251,3 +251,5 @@ def test_what_a_plain_server_cannot_do_is_refused(served_model: Path) -> None:
             ServerGenerator(url, renderer=Renderer(load_tokenizer(served_model)))
         with ServerGenerator(url) as generator, pytest.raises(ConfigError, match="top_k 5"):
             generator.generate(["Hi"], 1, Sampling(top_k=5))
+        with ServerGenerator(url) as generator, pytest.raises(ConfigError, match=r"repetition_penalty 1\.2"):
+            generator.generate(["Hi"], 1, Sampling(repetition_penalty=1.2))

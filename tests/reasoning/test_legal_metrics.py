@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launch.errors import DataError
+from launch.errors import CheckpointError, DataError
 from launch.jsonlines import rows
 from reasoning.legal import text_scores
 from reasoning.legal.amounts import amount_tier, amounts
@@ -300,25 +300,63 @@ def test_short_texts_count_nothing_and_jieba_cuts_words() -> None:
     assert text_scores.jieba_words("被告人盗窃 公私财物")[:2] == ["被告人", "盗窃"]
 
 
-def test_bert_score_with_a_given_encoder() -> None:
-    """One-hot vectors as an encoder: P = 2/2, R = 2/3 of the characters find themselves; an empty text scores 0."""
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of two layers with a tokenizer of characters, saved as anyone's encoder would be."""
     import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    letters = "甲乙丙"
+    folder = tmp_path_factory.mktemp("bert")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("被告人骗取钱财数额巨大构成诈盗窃罪。"))]
+    tokenizer = BertTokenizerFast(vocab={piece: k for k, piece in enumerate(pieces)})
+    shape = BertConfig(vocab_size=len(pieces), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                       intermediate_size=64, initializer_range=0.3)  # fmt: skip
+    torch.manual_seed(0)
+    BertModel(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
-    class Encoder:
-        device = "cpu"
 
-        def __call__(self, input_ids: torch.Tensor) -> Any:
-            hidden = torch.eye(len(letters))[input_ids]
-            return type("Output", (), {"last_hidden_state": hidden})()
+def greedy_matching(true: str, written: str, folder: Path, layer: int) -> float:
+    """BERTScore F1 token by token, in plain Python: each character's best cosine in the other text, [CLS] and [SEP]
+    among the candidates.
+    """
+    import torch
+    from transformers import BertModel, BertTokenizerFast
 
-    class Inputs(dict):  # type: ignore[type-arg]
-        def to(self, device: str) -> Inputs:
-            return self
+    model, tokenizer = BertModel.from_pretrained(folder).eval(), BertTokenizerFast.from_pretrained(folder)
 
-    def tokenizer(text: str, **_: Any) -> Inputs:
-        return Inputs(input_ids=torch.tensor([[letters.index(c) for c in text]]))
+    def states(text: str) -> list[list[float]]:
+        with torch.no_grad():
+            found = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
+        return found.hidden_states[layer][0].tolist()
 
-    found = text_scores.bert_score(["甲乙丙", "甲"], ["甲乙", ""], Encoder(), tokenizer)
-    assert found.value == pytest.approx(0.8 / 2)
+    def cosine(a: list[float], b: list[float]) -> float:
+        dot = sum(x * y for x, y in zip(a, b, strict=True))
+        return dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))
+
+    def mean_best(these: list[list[float]], those: list[list[float]]) -> float:
+        best = [max(cosine(a, b) for b in those) for a in these[1:-1]]
+        return sum(best) / len(best)
+
+    t, w = states(true), states(written)
+    recall, precision = mean_best(t, w), mean_best(w, t)
+    return 2 * precision * recall / (precision + recall)
+
+
+@pytest.mark.parametrize("layer", [-1, 1], ids=["last", "first"])
+def test_bert_score_with_a_real_encoder(bert: Path, layer: int) -> None:
+    """Loaded from its folder without a hub; an empty text scores 0, a text itself 1."""
+    true, written = ["被告人骗取钱财，数额巨大。", "构成盗窃罪。"], ["被告人盗窃。", "数额巨大，构成诈骗罪。"]
+    by_hand = [greedy_matching(t, w, bert, layer) for t, w in zip(true, written, strict=True)]
+    assert min(by_hand) > 0.2 and max(by_hand) < 0.99
+    found = text_scores.bert_score(true, written, bert, layer=layer)
+    assert found.value == pytest.approx(sum(by_hand) / 2, abs=1e-5)
+    assert text_scores.bert_score([true[0]] * 2, [true[0], ""], str(bert)).value == pytest.approx(0.5, abs=1e-6)
+
+
+def test_bert_score_refuses_what_it_cannot_read(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="layer 8: the encoder has states 0 to 2"):
+        text_scores.bert_score(["盗窃"], ["诈骗"], bert, layer=8)
+    with pytest.raises(CheckpointError, match="cannot load the model at"):
+        text_scores.bert_score(["盗窃"], ["诈骗"], tmp_path / "none")

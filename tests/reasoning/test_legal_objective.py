@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from launch.options import LoraOptions, TrainOptions
 from launch.rendering import Renderer
 from launch.runfolder import RunFolder
 from launch.trainer import fit
-from reasoning.legal.decoding import choose, clauses, write_opinions
+from reasoning.legal.decoding import GREEDY, PUBLISHED, choose, clauses, write_opinions
 from reasoning.legal.objective import OpinionObjective, encode_opinions
 from reasoning.legal.opinion import COURT, WORLD, prompt_of, read_opinion, response_of
 from reasoning.legal.selection import Selection
@@ -185,6 +186,21 @@ def test_constrained_clauses_always_parse() -> None:
     assert all(read_opinion(text).months is None for text in free)
     assert all(read_opinion(text).months is not None for text in tied)
     assert tied == write_opinions(model, renderer, prompts, sampling=sampling, constrained=True, batch=1)
+
+
+def test_published_sampling_is_greedy_but_for_its_penalty() -> None:
+    """Of top-p 0.1 one token is left here at every step, so what is drawn is what the penalty alone would choose; and a
+    constrained clause always parses.
+    """
+    model, renderer = decoder(), Renderer(make_tokenizer())
+    prompts = [prompt_of(f"案情{k}。", "none") for k in range(3)]
+    said = replace(PUBLISHED, max_new_tokens=24)
+    assert (said.temperature, said.top_k, said.top_p, said.repetition_penalty) == (0.6, 5, 0.1, 1.176)
+    drawn = write_opinions(model, renderer, prompts, sampling=said)
+    assert drawn == write_opinions(model, renderer, prompts, sampling=replace(said, temperature=0.0))
+    assert drawn != write_opinions(model, renderer, prompts, sampling=replace(GREEDY, max_new_tokens=24))
+    tied = write_opinions(model, renderer, prompts, sampling=said, constrained=True)
+    assert all(read_opinion(text).months is not None for text in tied)
 
 
 @pytest.mark.parametrize("form", [COURT, WORLD["en"]], ids=["court", "world"])
