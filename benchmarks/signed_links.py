@@ -197,6 +197,9 @@ def plan() -> Iterator[tuple[str, str, list[str]]]:
     yield "bitcoin-alpha", "pairs-1", FIRST
     yield "bitcoin-alpha", "sga1", LONG
     yield "wiki-RfA", "own-1", FIRST
+    for graph in ("wiki-elec", "wiki-RfA"):
+        for split in (*OWN, "own-5"):
+            yield graph, split, [*FIRST, "SGCN + SGA, random"]
 
 
 def cell(split: Split, method: str) -> dict[str, Any]:
