@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 CONFIG = "configs/reasoning/kcr_conflicts.yaml"
-SKILL, START = "supervised, before the habit", "supervised only"
+SKILL, START = "supervised skill alone", "supervised only"
 REWARDS = {"full": [], "answer only": ["reward.logic=0", "reward.consistency=0"]}
 CUES = {"marked": 0.95, "balanced": 0.5}
 TESTS = {"kept": 0.05, "nothing": 0.5, "reversed": 0.95}
@@ -184,7 +184,7 @@ def page(data: dict[str, Any]) -> str:
         "",
         "In *marked* training the mark stands on the true context in 95 % of questions, in *balanced* in 50 %. Tests: "
         "the mark kept (95 % on the truth), saying nothing (50 %), reversed (5 %). *Supervised only* is what GRPO "
-        "starts from: a model that can check a chain (*before the habit*: it always does) and hardly ever does.",
+        "starts from: a model that can check a chain (*supervised skill alone*: it always does) and hardly ever does.",
         "",
     ]
     for title, right, wrong in (
