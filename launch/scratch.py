@@ -46,6 +46,7 @@ def small_model(
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from launch import runtime
     from launch.rendering import Renderer
     from launch.supervised import SupervisedObjective, encode_rows
     from launch.trainer import fit
@@ -57,6 +58,8 @@ def small_model(
         "vocabulary": tokenizer.get_vocab(),
         "seed": seed,
     }
+    if runtime.world_size() > 1:  # each process adds a batch of its own to a step: another model comes out
+        key["processes"] = runtime.world_size()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,

@@ -118,6 +118,11 @@ class ToolSpec:
     def description(self) -> str:
         return self.schema["function"]["description"]
 
+    @property
+    def summary(self) -> str:
+        """The first sentence of the description, without its point."""
+        return " ".join(self.description.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
+
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """The arguments as standard JSON Schema: null is a type of its own, and unknown arguments are refused."""

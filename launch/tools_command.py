@@ -70,7 +70,7 @@ def _list(arguments: argparse.Namespace) -> int:
     tools = available()
     width = max(map(len, tools), default=0)
     for name, spec in tools.items():
-        print(f"{name:<{width}}  {spec.description.partition('. ')[0].splitlines()[0]}")
+        print(f"{name:<{width}}  {spec.summary}")
     return 0
 
 

@@ -179,10 +179,8 @@ class _Worker:
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         scratch = str(Path(self._scratch.name).resolve())
         kept |= {"TMPDIR": scratch, "HOME": scratch, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        kept |= {
-            "HF_HUB_OFFLINE": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-        }  # nothing is looked for elsewhere, GPUs are fenced off
+        # Nothing is looked for elsewhere; GPUs and the semaphores of process pools are fenced off.
+        kept |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "JOBLIB_MULTIPROCESSING": "0"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "launch.tools_worker"],
             stdin=subprocess.PIPE,

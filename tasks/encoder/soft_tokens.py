@@ -49,6 +49,8 @@ class SoftTokensConfig(PreTrainedConfig):
     projector: str = "mlp"
     tokens: int = 1
     """Soft tokens made of each vector."""
+    standardize: bool = False
+    """Whether every column of the vectors is brought to mean 0 and variance 1 before anything reads it."""
     encoder: dict[str, Any] | None = None
     """Settings for `SoftTokens.build_encoder`."""
 
@@ -90,6 +92,11 @@ class SoftTokens(PreTrainedModel):
         """V: ids from here on are soft tokens."""
         self.table: torch.Tensor
         self.register_buffer("table", torch.zeros(config.rows, config.table_width))
+        if config.standardize:
+            self.table_mean: torch.Tensor
+            self.table_scale: torch.Tensor
+            self.register_buffer("table_mean", torch.zeros(config.table_width))
+            self.register_buffer("table_scale", torch.ones(config.table_width))
         self.encoder = self.build_encoder(config)
         self.projector = _projector(config, words.embedding_dim)
         self.spans: dict[str, tuple[int, int]] = {}
@@ -113,6 +120,7 @@ class SoftTokens(PreTrainedModel):
         projector: Projector = "mlp",
         tokens: int = 1,
         width: int | None = None,
+        standardize: bool = False,
         encoder: dict[str, Any] | None = None,
         precision: Precision = "fp32",
         seed: int = 0,
@@ -125,6 +133,9 @@ class SoftTokens(PreTrainedModel):
             projector: "mlp" (two layers), "linear", or "identity" (vectors are embeddings already).
             tokens: soft tokens made of each vector.
             width: d of a learning encoder's vectors; None: the table's.
+            standardize: bring each column of the vectors to mean 0 and variance 1 first, by the rows of this table.
+                The statistics are saved with the model and stay when it reads another table. Without it vectors that
+                have much in common make soft tokens that hardly differ, and what tells them apart is learned late.
             encoder: settings for `build_encoder`.
             precision: of the decoder's weights; table and projector stay float32.
             seed: draws the projector's first weights.
@@ -143,6 +154,7 @@ class SoftTokens(PreTrainedModel):
             width=width or table_width,
             projector=projector,
             tokens=tokens,
+            standardize=standardize,
             encoder=encoder,
             dtype=body.dtype,
         )
@@ -151,11 +163,21 @@ class SoftTokens(PreTrainedModel):
             torch.manual_seed(seed)
             model = cls(config, body)
         model.read(table)
+        if standardize:
+            wide = torch.from_numpy(table.vectors).double()
+            spread = wide.std(0, correction=0)
+            varies = spread > 1e-6 * wide.square().mean(0).sqrt()  # else the spread is rounding, and 0 shall come out
+            model.table_mean.copy_(wide.mean(0))
+            model.table_scale.copy_(torch.where(varies, 1 / spread, 0))
         _match_size(model)
         return model
 
     def read(self, table: VectorTable) -> None:
-        """Read the vectors of `table` from now on: other items, or the same ones encoded anew."""
+        """Read the vectors of `table` from now on: other items, or the same ones encoded anew.
+
+        Raises:
+            DataError: vectors of another width.
+        """
         rows, width = table.vectors.shape
         if width != self.config.table_width:
             raise DataError(f"the table's vectors have width {width}, this model reads {self.config.table_width}")
@@ -177,12 +199,18 @@ class SoftTokens(PreTrainedModel):
     # ------------------------------------------------------------ ids to embeddings
 
     def vectors(self, rows: torch.Tensor) -> torch.Tensor:
-        """Vectors of table rows: float32 [n, width]; gradients flow into a learning encoder."""
+        """Vectors of table rows as the projector reads them, float32 [n, width]; gradients reach a learning encoder.
+
+        Raises:
+            DataError: a row that the table does not have.
+        """
         if len(rows) and int(rows.max()) >= len(self.table):
             raise DataError(
                 f"soft token of row {int(rows.max())}, but the table has {len(self.table)} rows; render anew"
             )
         raw = self.table[rows]
+        if self.config.standardize:
+            raw = (raw - self.table_mean) * self.table_scale
         return raw if self.encoder is None else self.encoder(rows, raw)
 
     def _hide(self, words: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:

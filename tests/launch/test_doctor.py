@@ -39,6 +39,13 @@ def test_versions_are_held_against_what_is_needed():
     assert doctor._library("no-such-thing", None, "get it").state == "absent"
 
 
+def test_every_extra_that_brings_a_library_is_named():
+    """scikit-learn comes with two extras, bitsandbytes with one; what none brings is installed by itself."""
+    assert doctor._remedy("scikit-learn") == "pip install 'arbiter-llm[eval]' (also in graph)"
+    assert doctor._remedy("bitsandbytes") == "pip install 'arbiter-llm[quantization]'"
+    assert doctor._remedy("some-library") == "pip install some-library"
+
+
 def test_the_command_prints_a_row_for_each_finding_and_ends_well(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["doctor"]) == 0

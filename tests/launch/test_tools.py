@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,13 @@ def test_installed_tools_are_found() -> None:
         available(["nash_mixtures"])
     with pytest.raises(ToolError, match="there is no tool 'a'; none is installed"):
         choose({}, "a")
+
+
+def test_the_page_lists_every_tool() -> None:
+    """docs/tools.md has the rows of ``arbiter tools list``, in its order."""
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+    table = page.partition("| tool | what it does |\n|---|---|\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [f"| `{name}` | {spec.summary} |" for name, spec in available().items()]
 
 
 def test_data_paths_stay_below_their_folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

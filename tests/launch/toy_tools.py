@@ -200,6 +200,13 @@ class Misbehaviour:
         return 0 if libc.connect(end, address, len(address)) == 0 else ctypes.get_errno()
 
     @staticmethod
+    def many_processes(what: str) -> list[int]:
+        """joblib looks for a semaphore when it is imported, and would use processes if there were any."""
+        import joblib
+
+        return list(joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(i) for i in range(3)))
+
+    @staticmethod
     def unpickle(what: str) -> Any:
         import pickle
 

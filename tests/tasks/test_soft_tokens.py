@@ -268,6 +268,35 @@ def test_what_only_the_vectors_tell_is_learned(tmp_path: Path) -> None:
     assert right >= 0.9
 
 
+# ---------------------------------------------------------------- standardised vectors
+
+
+def test_standardize_is_reading_the_standardised_table(tmp_path: Path) -> None:
+    """Columns 3 + 0.01 N(0, 1), one of them constant: logits and the projector's gradients are those of a model that
+    reads (x - mean) / std as it is, with 0 for the constant column. The statistics are saved, and stay.
+    """
+    vectors = (3 + 0.01 * np.random.default_rng(3).normal(size=(8, 5))).astype(np.float32)
+    vectors[:, 2] = 0.1
+    wide = vectors.astype(np.float64)
+    by_hand = ((wide - wide.mean(0)) / wide.std(0)).astype(np.float32)
+    by_hand[:, 2] = 0
+    model = SoftTokens.from_decoder(decoder(), VectorTable.make(range(8), vectors), standardize=True)
+    twin = SoftTokens.from_decoder(decoder(), VectorTable.make(range(8), by_hand))
+    ids = torch.tensor([[1, model.first_id + 5, 9, model.first_id + 7]])
+    outputs = [one(input_ids=ids, labels=ids.clamp(max=9)) for one in (model, twin)]
+    torch.testing.assert_close(outputs[0].logits, outputs[1].logits, atol=1e-3, rtol=1e-3)
+    for output in outputs:
+        output.loss.backward()
+    for mine, theirs in zip(model.projector.parameters(), twin.projector.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-3, rtol=1e-3)
+
+    model.read(VectorTable.make(["5"], vectors[[5]]))  # one row alone has no variance of its own
+    model.save_pretrained(tmp_path / "m")
+    again = SoftTokens.from_pretrained(tmp_path / "m")
+    for one in (model, again):
+        torch.testing.assert_close(one.vectors(torch.tensor([0])), torch.from_numpy(by_hand[[5]]), atol=1e-3, rtol=1e-3)
+
+
 # ---------------------------------------------------------------- disk
 
 

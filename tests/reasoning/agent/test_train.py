@@ -19,23 +19,14 @@ from launch.models import load_tokenizer, tiny_like
 from launch.report import build
 from launch.runfolder import RunFolder
 from reasoning.agent import GeneratorTurns, reward
+from tests.launch.toy import launched
+from tests.reasoning.agent.two_processes import STEPS, base, recipe
 from tests.tiny import make_tokenizer
-
-STEPS = 3
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
-
-
-def recipe(folder: Path, cache: Path) -> Any:
-    """Three steps from a model that has seen so few demonstrations that it calls, but seldom with the right numbers."""
-    said = [f"run.folder={folder}", f"base.cache={cache}", "world.largest=9", "world.train=40", "world.test=20",
-            "base.demonstrations=400", "base.train.max_steps=60", "base.train.learning_rate=1e-2", "held_out=10",
-            f"train.max_steps={STEPS}", "train.batch_size=4", "grpo.generations=4", "train.save_steps=1"]  # fmt: skip
-    loaded = config.load("reasoning/agent_arithmetic", said)
-    return loaded.recipe.main(loaded.config)
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +117,41 @@ def test_tools_part_3_a_killed_run_ends_as_the_one_that_was_left_alone(
         recipe(tmp_path / "run", cache)
     monkeypatch.setattr(reward, "judged", real)
     again = recipe(tmp_path / "run", cache)
-    mine, theirs = (load_file(run.folder / "checkpoints/grpo/final/model.safetensors") for run in (again, whole))
+    mine, theirs = (weights(run.folder) for run in (again, whole))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     assert again.metrics == whole.metrics
+
+
+def test_tools_part_3_two_processes_end_as_one(whole: Any, cache: Path, tmp_path: Path) -> None:
+    """Two ranks over gloo, each with tools of its own: the same rewards, calls, losses, weights and evaluations.
+    Base models are kept apart by how many processes made them, for a step of two is a larger one.
+    """
+    [policy] = cache.glob("arithmetic-*/checkpoints/supervised/final")
+    kept = base(tmp_path / "cache")
+    words = map(str, (tmp_path / "run", tmp_path / "cache", policy))
+    module = ["-m", "tests.reasoning.agent.two_processes", *words]
+    done = launched(["torch.distributed.run", "--nproc_per_node", "2", "--standalone", *module])
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (steps(folder) for folder in (whole.folder, tmp_path / "run"))
+    assert [row["step"] for row in one] == list(range(1, STEPS + 1)) and max(row["agent/calls"] for row in one) > 0
+    for mine, theirs in zip(one, two, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-4, abs=1e-6)
+    mine, theirs = (weights(folder) for folder in (whole.folder, tmp_path / "run"))
+    assert max(float((mine[name] - theirs[name]).abs().max()) for name in mine) < 1e-4
+    assert kept.is_dir() and len(list((tmp_path / "cache").glob("arithmetic-*/checkpoints/supervised/final"))) == 2
+    found = [row for row in RunFolder(tmp_path / "run").metrics() if row.get("stage") == "evaluation"]
+    assert len(found) == 1 and {n: found[0][n] for n in whole.metrics} == pytest.approx(whole.metrics)
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    """What every step logged of the whole batch, without times."""
+    kept = [row for row in RunFolder(folder).metrics() if row.get("stage") == "grpo" and "loss" in row]
+    measured = ("step", "loss", "grad_norm", "reward", "reward_std")
+    return [{k: v for k, v in row.items() if k in measured or k.startswith("agent/")} for row in kept]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints/grpo/final/model.safetensors")
 
 
 def test_the_qwen_config_trains_two_steps(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -209,14 +210,16 @@ def test_wrong_questions_to_edge_difficulty(pool: Pool, edges: list[list[int]], 
     assert json.loads(pool.call("edge_difficulty", {"edges": [[1, 2, 1]]}))["result"]["mean"] == 0  # it stays up
 
 
-def test_difficulty_needs_no_torch() -> None:
-    """The tool answers without the seconds that importing torch takes."""
+def test_both_tools_need_no_torch(run: tuple[Path, dict[str, float]]) -> None:
+    """They answer without the seconds that importing torch takes, and without sklearn's joblib, which would warn."""
     program = (
-        "import sys; from tasks.graph.signed.tools import edge_difficulty; edge_difficulty([[1, 2, 1]]);"
-        "print(sorted({'torch', 'transformers', 'torch_geometric'} & set(sys.modules)))"
+        "import sys; from tasks.graph.signed.tools import edge_difficulty, predict_link_sign;"
+        "edge_difficulty([[1, 2, 1]]); predict_link_sign([[0, 2]], 'encoder');"
+        "print(sorted({'torch', 'transformers', 'torch_geometric', 'sklearn', 'joblib'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    environment = {**os.environ, "ARBITER_TOOL_DATA": str(run[0])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "[]" and done.stderr == ""
 
 
 def test_an_encoder_of_another_kind_is_refused(tmp_path: Path) -> None:
