@@ -13,6 +13,7 @@ from reasoning.conflict import Context, Instance, build_instance, extract_paths,
 from reasoning.conflict.completion import build_prompt
 from reasoning.conflict.extract import make_extractor
 from reasoning.conflict.extract_models import links
+from reasoning.conflict.feed import DataOptions, of_file
 from reasoning.conflict.text import split_words
 
 PEOPLE, TOWNS = ("ann", "bob", "cleo", "dan"), ("oslo", "rome", "lima")
@@ -146,6 +147,24 @@ def test_paths_stored_by_an_extractor_are_what_prompts_and_rewards_use(ner: Path
     trace = "[Context 1] ann, as is said, follows bob. [Context 1] bob is at home in oslo. So the answer is oslo."
     parts = kcr_reward(f"<think>{trace}</think><answer>oslo</answer>", stored)
     assert parts["support_true"] == 1.0 and parts["total"] == pytest.approx(2.1)
+
+
+def test_the_extractor_is_an_option_of_the_data(ner: Path, tmp_path: Path) -> None:
+    """Prompts and instances carry its chains, which the rules do not see; a wrong name costs no reading."""
+    contexts = (Context(TEXT, "oslo", True), Context(TEXT.replace("oslo", "rome"), "rome", False))
+    cases = [build_instance(f"{QUESTION} {n}", contexts, ["oslo"]) for n in range(30)]
+    (tmp_path / "cases.jsonl").write_text("".join(case.to_json() + "\n" for case in cases))
+    path = str(tmp_path / "cases.jsonl")
+    by_model = of_file(DataOptions(path=path, extractor=f"ner:{ner}"), seed=0)
+    extractor = make_extractor(f"ner:{ner}")
+    for row in (*by_model.train, *by_model.test):
+        read = Instance.from_json(row["instance"])
+        assert read == with_paths(read, extractor) and read.contexts[0].paths.kind == "graph"
+        assert "(ann |" in row["prompt"][0]["content"]
+    by_rules = of_file(DataOptions(path=path), seed=0)
+    assert all("(ann |" not in row["prompt"][0]["content"] for row in by_rules.train)
+    with pytest.raises(ConfigError, match="unknown extractor 'spacey'"):
+        of_file(DataOptions(path="nowhere.jsonl", extractor="spacey"), seed=0)
 
 
 def test_rebels_form_is_read_by_hand() -> None:
