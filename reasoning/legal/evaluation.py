@@ -19,7 +19,7 @@ from launch.contracts import Sampling
 from launch.errors import LaunchError
 from launch.rendering import Renderer
 from reasoning.legal.decoding import GREEDY, write_opinions
-from reasoning.legal.feed import Feed, Row
+from reasoning.legal.feed import Feed, Row, rests_on
 from reasoning.legal.metrics import sentencing
 from reasoning.legal.objective import OpinionObjective, encode_opinions
 from reasoning.legal.opinion import read_opinion
@@ -43,7 +43,8 @@ def measured(
     Returns:
         `loss_generation` and `loss_sentence` (nats a token), `loss_clause` (nats a clause, reasons given),
         `parse_rate`, `mae`, `rmse`, `log_distance`, `cail`, `lawbench` with ``_low`` and ``_high``, `consistency` (of
-        cases whose law is known), `right` (the term exactly), `rouge_l`; samples with the chain's number and range.
+        cases whose law is known), `right` (the term exactly), `rouge_l`; samples with the chains and articles they rest
+        on.
     """
     objective = OpinionObjective(renderer.tokenizer.pad_token_id)
     losses = case_losses(model, objective, encode_opinions(rows, renderer)).mean(0).tolist()
@@ -64,6 +65,7 @@ def measured(
     numbers |= _rouge(rows, texts, feed)
     samples = [
         {"charge": row["charge"], "response": text, "months": row["months"], "read": months, "consistent": verdict}
+        | rests_on(row["charge"], row["fact"], text, feed.provisions)
         for row, text, months, verdict in zip(rows, texts, said, verdicts, strict=True)
     ]
     return numbers, samples

@@ -161,6 +161,23 @@ def court_consistent(row: Row, text: str) -> bool | None:
     return check_opinion(row["fact"], said.rationale, said.months, row["charge"])["consistent"]
 
 
+def rests_on(charge: str, fact: str, text: str, provisions: Provisions) -> dict[str, list[str]]:
+    """What stands beside every opinion that is kept or shown: {"chains": lines, "articles": numbers}.
+
+    Chains and articles are those of `check_opinion`; where nothing was sentenced or the charge is not among `CHARGES`,
+    all that `provisions` tell of it.
+    """
+    said = read_opinion(text)
+    if charge in CHARGES and said.months is not None:
+        check = check_opinion(fact, said.rationale, said.months, charge)
+        lines = [f"{c['premise']} -> {c['situation']} -> {c['conclusion']}" for c in check["matched_chains"]]
+        return {"chains": lines, "articles": check["citations"]}
+    told = chains_of(charge) if charge in CHARGES else provisions.get(charge, [])
+    if isinstance(told, str):
+        return {"chains": [told], "articles": []}
+    return {"chains": [c.line for c in told], "articles": list(dict.fromkeys(c.article for c in told if c.article))}
+
+
 def _law_of(case: CourtCase, statutes: Mapping[str, str]) -> Sequence[Chain] | str:
     if case.charge in CHARGES:
         return chains_of(case.charge)

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from launch.contracts import Result
 from launch.errors import ConfigError
 from launch.options import GRPOOptions, RunOptions, TrainOptions
+from reasoning.legal.chains import Chain
 from reasoning.legal.feed import DataOptions, Row
 from reasoning.legal.reward import Weights
 from reasoning.legal.scratch import BaseOptions
@@ -158,6 +159,7 @@ def scored(
     texts: list[str], rows: list[Row], world: CasesWorld | None, form: Any, weights: Weights
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:
     """Means over answers, one to each row; and the answers with their rewards."""
+    from reasoning.legal.feed import rests_on
     from reasoning.legal.metrics import sentencing
     from reasoning.legal.reward import legal_reward, world_reward
 
@@ -177,9 +179,15 @@ def scored(
         numbers |= {name: sum(t[name] for t in true) / len(true) for name in ("lawful", "right")}
     samples = [
         {"charge": row["charge"], "response": text, "months": row["months"], **part}
+        | rests_on(row["charge"], row["fact"], text, _told(row["charge"], world))
         for row, text, part in zip(rows, texts, parts, strict=True)
     ]
     return numbers, samples
+
+
+def _told(charge: str, world: CasesWorld | None) -> dict[str, list[Chain]]:
+    """The law of an embedded case; that of real ones is known by name."""
+    return {charge: [Chain(*chain) for chain in world.chains(charge)]} if world else {}
 
 
 def estimate(config: Config) -> Any:

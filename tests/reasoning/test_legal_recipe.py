@@ -21,7 +21,7 @@ from launch.runfolder import RunFolder
 from reasoning.legal.cases import read_cases
 from reasoning.legal.decoding import write_opinions
 from reasoning.legal.encoder import ChainModel
-from reasoning.legal.feed import DataOptions, of_file, of_world
+from reasoning.legal.feed import DataOptions, of_file, of_world, rests_on
 from reasoning.legal.names import mask_names
 from reasoning.legal.opinion import WORLD
 from reasoning.legal.scratch import BaseOptions
@@ -73,7 +73,9 @@ def test_what_is_saved_reads_chains_and_says_what_it_is_not_for(world_runs: Any)
     told = json.loads((result.folder / "artifacts" / "legal-evaluation.json").read_text())
     assert told["trivial"]["charge median"]["mae"] > 0 and told["law"] == "soft"
     sample = RunFolder(result.folder).path / "samples" / "0-opinions.jsonl"
-    assert {"charge", "response", "months", "read"} <= set(json.loads(sample.read_text().split("\n")[0]))
+    shown = json.loads(sample.read_text().split("\n")[0])
+    assert {"charge", "response", "months", "read"} <= set(shown) and len(shown["chains"]) == 3
+    assert all(line.startswith(f"{shown['charge']} -> ") for line in shown["chains"])
 
 
 def test_the_constraint_changes_no_clause_that_a_trained_model_writes(world_runs: Any) -> None:
@@ -149,6 +151,17 @@ def test_charges_without_chains_bring_their_statute(tmp_path: Path) -> None:
     assert feed.consistent(feed.train[0], feed.train[0]["response"]) is None
     assert feed.odd["charge without chains"] == 6
     assert "1. 放火的，处三年以上有期徒刑。" in of_file("text", options).train[0]["prompt"]
+
+
+def test_what_is_shown_carries_chain_and_article() -> None:
+    """A sentence stands with the chain of its tier; without one with all chains; an unknown charge with its statute."""
+    whole = "骗取财物，数额巨大，构成诈骗罪。判决如下：判处有期徒刑40个月。"
+    found = rests_on("诈骗罪", "骗取人民币五万元。", whole, {})
+    assert found["articles"] == ["266"] and len(found["chains"]) == 1 and "数额巨大" in found["chains"][0]
+    assert len(rests_on("诈骗罪", "", "没有判决", {})["chains"]) == 9
+    assert rests_on("放火罪", "", whole, {"放火罪": "放火的，处三年以上有期徒刑。"})["chains"] == [
+        "放火的，处三年以上有期徒刑。"
+    ]
 
 
 def test_bad_files_are_named(tmp_path: Path, cases: Path) -> None:
