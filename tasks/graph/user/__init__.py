@@ -2,7 +2,7 @@
 
 `graph` is checked input, `entropy` and `davies_bouldin` the two measures of a partition, `objective` the loss,
 `network` the GCN and the learned graph, `encoder` the fit and what it leaves, `noise` wrong edges, `metrics` known
-classes, `tools` what a model may call, `train` the recipe. Guide: docs/user_graph.md.
+classes, `link_prediction` held-out edges, `tools` what a model may call, `train` the recipe. Guide: docs/user_graph.md.
 
 Nothing is imported here, so that tools and configs are found without torch.
 """

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from tasks.graph.user.sparse import SparseMatrix
+from tasks.graph.user.sparse import SparseMatrix, row_sums
 
 _TINY = 1e-12
 """Weights, squares and distances are at least this: an empty part gives no NaN, and no gradient."""
@@ -41,6 +41,6 @@ def centroids(X: torch.Tensor | SparseMatrix, Y: torch.Tensor) -> torch.Tensor:
 def scatter(X: torch.Tensor | SparseMatrix, Y: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
     """S_k, [r]."""
     Y2 = Y * Y
-    norms = X.row_sums(2) if isinstance(X, SparseMatrix) else (X * X).sum(1)  # |x_i|^2, [n]
+    norms = row_sums(X, 2)  # |x_i|^2, [n]
     squares = Y.sum(0) * (C * C).sum(1) - 2 * (Y2 * (X @ C.T)).sum(0) + Y2.T @ norms
     return (squares / Y.sum(0).clamp(min=_TINY)).clamp(min=_TINY).sqrt()

@@ -25,7 +25,7 @@ from tasks.graph.user.graph import Graph
 from tasks.graph.user.network import LearnedGraph, Network, normalised_given, propagation
 from tasks.graph.user.objective import Terms, terms
 from tasks.graph.user.options import SETTLED, Options
-from tasks.graph.user.sparse import SparseMatrix
+from tasks.graph.user.sparse import SparseMatrix, constant
 
 DENSE_LIMIT = 20_000
 """Nodes up to which a learned graph, a dense matrix, is allowed: 1.6 GB, of which training holds about eight."""
@@ -174,7 +174,7 @@ class Learner:
 
     def __init__(self, graph: Graph, clusters: int, options: Options) -> None:
         self.options = options
-        self.X = SparseMatrix.of(graph.features)
+        self.X = constant(graph.features)
         self.B = SparseMatrix.of(graph.adjacency(), symmetric=True)
         self.edges = torch.from_numpy(graph.edges)
         self.given = normalised_given(graph)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from launch.errors import LaunchError
 from tasks.graph.user.graph import Graph
-from tasks.graph.user.sparse import SparseMatrix
+from tasks.graph.user.sparse import SparseMatrix, row_sums
 
 SLOPE = 0.01
 """Of LeakyReLU."""
@@ -33,11 +33,11 @@ class Network(nn.Module):
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, X: SparseMatrix, hidden: int, clusters: int, dropout: float = 0.5) -> None:
+    def __init__(self, X: torch.Tensor | SparseMatrix, hidden: int, clusters: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.dropout = dropout
-        mean = X.T.row_sums() / X.shape[0]
-        variance = X.T.row_sums(2) / X.shape[0] - mean**2
+        mean = row_sums(X.T) / X.shape[0]
+        variance = row_sums(X.T, 2) / X.shape[0] - mean**2
         self.register_buffer("mean", mean)
         self.register_buffer("scale", (variance.clamp(min=0) + 1e-5).rsqrt())
         self.gain = nn.Parameter(torch.ones(X.shape[1]))
@@ -49,7 +49,9 @@ class Network(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, X: SparseMatrix, A: torch.Tensor | SparseMatrix) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, X: torch.Tensor | SparseMatrix, A: torch.Tensor | SparseMatrix
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Y [n, r] and H [n, hidden]."""
         gain = self.gain * self.scale
         W = self.first.weight * gain  # [hidden, d]

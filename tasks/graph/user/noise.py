@@ -8,7 +8,7 @@ from scipy import sparse
 from launch.errors import DataError
 
 
-def random_flips(edges: np.ndarray, n: int, rate: float, seed: int) -> np.ndarray:
+def random_flips(edges: np.ndarray, n: int, rate: float, seed: int, spared: np.ndarray | None = None) -> np.ndarray:
     """Flip int(rate x E) different random pairs of nodes: an edge there is taken away, one not there is added.
 
     In sparse graphs nearly all flips add. The paper's random noise (arXiv 2302.05889); its sampler is not published.
@@ -17,6 +17,7 @@ def random_flips(edges: np.ndarray, n: int, rate: float, seed: int) -> np.ndarra
         edges: int [2, E], i < j, each once.
         n: nodes.
         rate: flips an edge, from 0.
+        spared: int [2, S], i < j, each once: pairs that are not flipped.
 
     Returns:
         int64 [2, E'], i < j, ascending.
@@ -24,14 +25,34 @@ def random_flips(edges: np.ndarray, n: int, rate: float, seed: int) -> np.ndarra
     Raises:
         DataError: more flips than pairs of nodes.
     """
-    flips, pairs = int(rate * edges.shape[1]), n * (n - 1) // 2
+    kept_out = np.zeros(0, dtype=np.int64) if spared is None else _keys(np.asarray(spared, dtype=np.int64), n)
+    flips, pairs = int(rate * edges.shape[1]), n * (n - 1) // 2 - len(kept_out)
     if rate < 0 or flips > pairs:
         raise DataError(
             f"rate {rate:g} asks for {flips} flips among {pairs} pairs of nodes; choose it from 0 on, lower"
         )
-    flipped = _keys(_random_pairs(n, flips, np.random.default_rng(seed)), n)
+    # Pairs come in random order: those left once some are struck out are as random as those drawn.
+    drawn = _keys(_random_pairs(n, flips + len(kept_out), np.random.default_rng(seed)), n)
+    flipped = drawn[~np.isin(drawn, kept_out)][:flips]
     kept = np.setxor1d(_keys(np.asarray(edges, dtype=np.int64), n), flipped, assume_unique=True)
     return np.stack([kept // n, kept % n])
+
+
+def absent_pairs(edges: np.ndarray, n: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` different random pairs of nodes that no edge joins, int64 [2, count], i < j, in random order.
+
+    Args:
+        edges: int [2, E], i < j, each once.
+
+    Raises:
+        DataError: fewer such pairs than asked for.
+    """
+    free = n * (n - 1) // 2 - edges.shape[1]
+    if count > free:
+        raise DataError(f"{count} pairs without an edge are asked for, but {n} nodes have {free}; ask for fewer")
+    drawn = _random_pairs(n, count + edges.shape[1], rng)
+    joined = np.isin(_keys(drawn, n), _keys(np.asarray(edges, dtype=np.int64), n))
+    return drawn[:, ~joined][:, :count]
 
 
 def planted_partition(

@@ -26,7 +26,11 @@ class Terms:
 
 
 def terms(
-    Y: torch.Tensor, X: SparseMatrix, B: SparseMatrix, edges: torch.Tensor, learned: torch.Tensor | None
+    Y: torch.Tensor,
+    X: torch.Tensor | SparseMatrix,
+    B: SparseMatrix,
+    edges: torch.Tensor,
+    learned: torch.Tensor | None,
 ) -> Terms:
     """All terms of soft parts.
 

@@ -1,7 +1,7 @@
 """Constant sparse matrices in products that gradients flow through, at a cost linear in their entries both ways.
 
 torch multiplies CSR matrices too, but turns them round anew in every backward pass, which costs a hundred times the
-product itself on bags of words. Here the transpose is made once.
+product itself on bags of words. Here the transpose is made once. Features that are not sparse stay dense: `constant`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from scipy import sparse
+
+DENSE_FROM = 0.05
+"""Share of entries from which a dense product is the faster: for one entry a sparse one takes twenty times as long."""
 
 
 class SparseMatrix:
@@ -36,11 +39,23 @@ class SparseMatrix:
     def __matmul__(self, H: torch.Tensor) -> torch.Tensor:
         return _Product.apply(self.csr, self.transposed, H)
 
-    def row_sums(self, power: int = 1) -> torch.Tensor:
-        """Sum over each row of entries to the `power`, [n]."""
+    def row_sums(self, power: int) -> torch.Tensor:
+        """See the function."""
         values, counts = self.csr.values(), self.csr.crow_indices().diff()
         rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
         return values.new_zeros(len(counts)).index_add_(0, rows, values**power)
+
+
+def constant(matrix: sparse.spmatrix) -> torch.Tensor | SparseMatrix:
+    """A matrix that is no parameter, float32 [n, m], in the form whose products are the faster."""
+    if matrix.nnz < DENSE_FROM * matrix.shape[0] * matrix.shape[1]:
+        return SparseMatrix.of(matrix)
+    return torch.from_numpy(matrix.toarray().astype("float32", copy=False))
+
+
+def row_sums(M: torch.Tensor | SparseMatrix, power: int = 1) -> torch.Tensor:
+    """Sum over each row of entries to the `power`, [n]."""
+    return M.row_sums(power) if isinstance(M, SparseMatrix) else (M**power).sum(1)
 
 
 class _Product(torch.autograd.Function):

@@ -24,7 +24,6 @@ from tasks.graph.user.options import Options
 
 if TYPE_CHECKING:
     import numpy as np
-    from scipy import sparse
 
     from tasks.graph.user.encoder import UserEncoder
     from tasks.graph.user.graph import Graph
@@ -108,7 +107,7 @@ def load(data: DataOptions, seed: int) -> Loaded:
         DataError: a file that is missing, changed, or no graph.
     """
     from tasks.graph.data import load_citation, load_meta_attack
-    from tasks.graph.user.graph import Graph
+    from tasks.graph.user.graph import Graph, min_max_l2
     from tasks.graph.user.noise import planted_partition, random_flips
 
     if data.path:
@@ -124,7 +123,7 @@ def load(data: DataOptions, seed: int) -> Loaded:
     elif data.noise == "random":
         noisy = random_flips(edges, X.shape[0], data.rate, seed)
     if data.scale == "min_max_l2":
-        X = _min_max_l2(X)
+        X = min_max_l2(X)
     return Loaded(Graph.of(noisy, X, isolated="keep"), y, edges)
 
 
@@ -178,14 +177,3 @@ def _read(path: Path) -> tuple[np.ndarray, Any, np.ndarray | None]:
     if missing:
         raise DataError(f"{path} has no array {missing[0]!r}; it needs edges [2, E] and features [n, d]")
     return arrays["edges"], arrays["features"], arrays.get("labels")
-
-
-def _min_max_l2(X: Any) -> sparse.csr_matrix:
-    import numpy as np
-    from scipy import sparse
-
-    dense = np.asarray(X.todense() if sparse.issparse(X) else X, dtype=np.float32)
-    low, high = dense.min(0), dense.max(0)
-    scaled = (dense - low) / np.where(high > low, high - low, 1)
-    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return sparse.csr_matrix(scaled / np.where(lengths > 0, lengths, 1))

@@ -15,7 +15,7 @@ from tasks.graph.user.graph import Graph
 from tasks.graph.user.network import LearnedGraph, gram, normalised, normalised_given, off_diagonal, propagation
 from tasks.graph.user.noise import planted_partition, random_flips
 from tasks.graph.user.objective import retention
-from tasks.graph.user.sparse import SparseMatrix
+from tasks.graph.user.sparse import SparseMatrix, constant, row_sums
 
 LINE = np.array([[0, 1], [1, 2]])
 X3 = np.eye(3, dtype=np.float32)
@@ -149,7 +149,18 @@ def test_sparse_products_and_sums_are_those_of_the_dense_matrix() -> None:
         (ours,) = torch.autograd.grad((W * (left @ H)).sum(), H)
         torch.testing.assert_close(ours, right.T @ W)
         for power in (1, 2):
-            torch.testing.assert_close(left.row_sums(power), (right**power).sum(1))
+            torch.testing.assert_close(row_sums(left, power), row_sums(right, power))
+            torch.testing.assert_close(row_sums(right, power), (right**power).sum(1))
+
+
+def test_features_that_are_not_sparse_stay_dense_and_are_the_same_matrix() -> None:
+    """From 5 entries in 100; the dense form is the twin of the sparse one tested above, gradients included."""
+    for entries, kind in ((4, SparseMatrix), (5, torch.Tensor)):
+        M = np.zeros((10, 10), dtype=np.float64)
+        M.flat[: 20 * entries : 20] = np.arange(1, entries + 1)
+        held, H = constant(sparse.csr_matrix(M)), torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+        assert isinstance(held, kind)
+        torch.testing.assert_close(held @ H, torch.from_numpy(M).float() @ H)
 
 
 # ---------------------------------------------------------------- noise
