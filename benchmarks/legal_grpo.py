@@ -1,12 +1,12 @@
-"""A small model that can read the law, and seldom does, learns to by GRPO: docs/results/legal_grpo.json and .md.
+"""A small model that learnt to judge from judges who err learns more by GRPO: docs/results/legal_grpo.json and .md.
 
     OMP_NUM_THREADS=1 python -m benchmarks.legal_grpo               # every seed that is not finished, then the page
     OMP_NUM_THREADS=1 python -m benchmarks.legal_grpo --seeds 1     # one seed
     OMP_NUM_THREADS=1 python -m benchmarks.legal_grpo --write       # only the page, of the finished seeds
 
-A seed is one run of ``configs/reasoning/legal_grpo_cases.yaml``. All start from one supervised skill; the habit that is
-taught on it, the order of prompts and every sample are the seed's. Held-out cases are of charges that no training has
-seen, the same for all. A finished seed is kept.
+A seed is one run of ``configs/reasoning/legal_grpo_cases.yaml``. All start from one supervised model; the order of
+prompts and every sample are the seed's. Held-out cases are of charges that no training has seen, the same for all. A
+finished seed is kept.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from benchmarks.over_seeds import interval
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 CONFIG = "configs/reasoning/legal_grpo_cases.yaml"
+SOME = 1000
+"""Training cases on which the best fixed answer is chosen."""
 SHOWN = {
     "reward": "reward (at most 1.6)",
     "right": "right term",
@@ -60,7 +62,7 @@ def one_seed(folder: Path, seed: int, overrides: Sequence[str]) -> None:
     if target.exists():
         return
     start, cpu = time.monotonic(), time.process_time()
-    said = [f"run.seed={seed}", f"base.habit_seed={seed}", f"run.folder={folder / f'seed-{seed}'}", *overrides]
+    said = [f"run.seed={seed}", f"run.folder={folder / f'seed-{seed}'}", *overrides]
     loaded = config.load(ROOT / CONFIG, said)
     result = loaded.recipe.main(loaded.config)
     build(result.folder)
@@ -87,20 +89,22 @@ def baselines(config: Any) -> dict[str, dict[str, float]]:
     world = config.world
     train, test = rows_of(config)
 
-    def answers(tier: int, place: str) -> dict[str, float]:
+    def answers(rows: list[dict[str, Any]], tier: int, place: str) -> dict[str, float]:
         texts = []
-        for row in test:
+        for row in rows:
             low, high = world.read(row["fact"]).law.bounds[tier : tier + 2]
             months = {"middle": (low + high) // 2, "least": low, "most": high}[place]
             texts.append(world.render(low, high, place, months))
-        return scored(texts, test, world, WORLD[world.language], config.reward)[0]
+        return scored(texts, rows, world, WORLD[world.language], config.reward)[0]
 
-    every = [answers(tier, place) for tier, place in product(range(3), PLACES)]
+    kinds = list(product(range(3), PLACES))
+    every = {kind: answers(test, *kind) for kind in kinds}
+    best = max(kinds, key=lambda kind: answers(train[:SOME], *kind)["reward"])
     median = float(np.median([row["months"] for row in train]))
     told = sentencing([row["months"] for row in test], [median] * len(test))
     return {
-        "any tier and place": {name: float(np.mean([one[name] for one in every])) for name in SHOWN},
-        "the usual term": {name: answers(0, "middle")[name] for name in SHOWN},
+        "any tier and place": {name: float(np.mean([one[name] for one in every.values()])) for name in SHOWN},
+        "best fixed tier and place": {name: every[best][name] for name in SHOWN},
         "median of all training terms": {name: told[name].value for name in ("cail", "mae")},
     }
 
@@ -139,21 +143,21 @@ def page(data: dict[str, Any]) -> str:
     rows, minutes = data["rows"], [s / 60 for s in data["cpu_seconds"]]
     plain = data["baselines"]
     out = [
-        "# GRPO on opinions: learning to read the law that one could read",
+        "# GRPO on opinions: beyond the judges one learnt from",
         "",
         f"Seeds {', '.join(map(str, data['seeds']))}; `{data['command']}`; commits `{', '.join(data['commits'])}`; two "
         f"CPU cores, {data['threads']} thread, shared with other work; {min(minutes):.1f} to {max(minutes):.1f} CPU "
         f"minutes a seed. {data['cases']} held-out cases of charges that no training has seen, the law told "
         "in words; mean ± half of a 95 % interval over seeds (Student's t). What the world is: [legal](../legal.md).",
         "",
-        "The model has less than a million parameters and learnt, from nothing, to read the law (one skill for all "
-        "seeds), then a habit of its seed's own: in nearly all cases the *usual term*, the middle of the first tier, "
-        "whatever the facts. GRPO pays the verifiable reward alone. Of these charges there is no training case, hence "
-        "no median of the charge; the median of all has no reasons and no reward. Nothing here is a claim about real "
-        "cases.",
+        "The model has less than a million parameters and learnt from nothing, from demonstrations of which .6 take "
+        "the right tier and place; one start for all seeds, so that intervals are of GRPO alone. GRPO pays the "
+        "verifiable reward, no demonstrations. *Best fixed* is the tier and place that pay most on training cases: "
+        "what can be had without reading. Of these charges there is no training case, hence no median of the charge; "
+        "the median of all has no reasons and no reward. Nothing here is a claim about real cases.",
         "",
     ]
-    names = ["any tier and place", "the usual term", "median of all training terms"]
+    names = list(plain)
     for title, kind in (("Greedy answers", ""), ("Sampled answers, temperature 1", "sampled_")):
         out += [
             f"## {title}",
@@ -167,9 +171,9 @@ def page(data: dict[str, Any]) -> str:
             ends = [_over(rows, f"{when}{kind}{key}", digits) for when in ("before_", "")]
             out.append(f"| {label} | {' | '.join([*told, *ends])} |")
         out.append("")
-    out += ["## Seed by seed, greedy, before and after", "", "| seed | reward | right term | months off |"]
+    out += ["## Seed by seed, sampled, before and after", "", "| seed | reward | right term | months off |"]
     out.append("|---|---|---|---|")
-    shown = (("reward", 2), ("right", 2), ("mae", 1))
+    shown = (("sampled_reward", 2), ("sampled_right", 2), ("sampled_mae", 1))
     for seed, row in zip(data["seeds"], rows, strict=True):
         pairs = [f"{_over([row], f'before_{key}', digits)}, {_over([row], key, digits)}" for key, digits in shown]
         out.append(f"| {seed} | {' | '.join(pairs)} |")

@@ -7,16 +7,13 @@ Both learn with `launch.scratch.small_model` and are kept in a cache, addressed 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from launch.options import TrainOptions
 from reasoning.legal.opinion import WORLD
 from tasks.worlds.cases import CasesWorld
-
-WORLD_LENGTH = 192
-"""Positions of a decoder of the cases world."""
 
 
 @dataclass
@@ -38,8 +35,6 @@ class BaseOptions:
     """Characters of a text that are read at once."""
     seed: int = 0
     """Of the decoder alone, so that runs of several seeds start from one."""
-    habit_seed: int = 0
-    """Of the habit: decoders of one skill and several habits."""
     cache: str = ".cache/arbiter"
     """Where decoders are kept between runs."""
     train: TrainOptions = field(
@@ -47,9 +42,6 @@ class BaseOptions:
             learning_rate=2e-3, weight_decay=0.01, warmup_ratio=0.05, batch_size=48, max_steps=300, save_steps=250
         )
     )
-    habit: TrainOptions | None = None
-    """Embedded world: right demonstrations first, then, trained like this, a fifth as many as `world` has them: a
-    decoder that can read the law and seldom does. None: `world`'s from the start."""
 
 
 def of_world(world: CasesWorld, options: BaseOptions, reasons: bool = True) -> Path:
@@ -61,55 +53,22 @@ def of_world(world: CasesWorld, options: BaseOptions, reasons: bool = True) -> P
     from launch.scratch import small_model
 
     told = replace(world, told=True)
-    first = told if options.habit is None else replace(told, start_right=1.0)
-    skilled = small_model(
+    decides = WORLD[world.language].decides
+    rows = told.demonstrations(options.demonstrations, options.seed)
+    if not reasons:
+        rows = [{**row, "response": decides + row["response"].partition(decides)[2]} for row in rows]
+    return small_model(
         world.name,
         told.tokenizer(),
-        _rows(first, options.demonstrations, options.seed, reasons),
+        rows,
         hidden_size=options.hidden_size,
         layers=options.layers,
-        length=WORLD_LENGTH,
+        length=192,
         train=options.train,
         cache=options.cache,
         seed=options.seed,
         initializer_range=options.initializer_range,
     )
-    if options.habit is None:
-        return skilled
-    habit = _rows(told, options.demonstrations // 5, options.habit_seed + 1, reasons)
-    return _accustomed(skilled, world.name, habit, options)
-
-
-def _rows(told: CasesWorld, count: int, seed: int, reasons: bool) -> list[dict[str, str]]:
-    decides = WORLD[told.language].decides
-    rows = told.demonstrations(count, seed)
-    return rows if reasons else [{**r, "response": decides + r["response"].partition(decides)[2]} for r in rows]
-
-
-def _accustomed(skilled: Path, name: str, rows: list[dict[str, str]], options: BaseOptions) -> Path:
-    """Folder of the decoder after the habit, trained now or found in the cache."""
-    from align.selfplay.inputs import policy_identity
-    from launch.models import load_causal_lm, load_tokenizer
-    from launch.rendering import Renderer
-    from launch.runfolder import RunFolder, content_hash
-    from launch.supervised import SupervisedObjective, encode_rows
-    from launch.trainer import fit
-
-    assert options.habit is not None
-    tokenizer = load_tokenizer(skilled)
-    trained = {"from": policy_identity(skilled), "train": asdict(options.habit), "seed": options.habit_seed}
-    key = content_hash({**trained, "rows": content_hash(rows)})
-    result = fit(
-        load_causal_lm(skilled),
-        SupervisedObjective(tokenizer.pad_token_id),
-        encode_rows(rows, Renderer(tokenizer, WORLD_LENGTH)),
-        options=options.habit,
-        run=RunFolder(Path(options.cache) / f"{name}-habit-{key[:16]}"),
-        name="habit",
-        seed=options.habit_seed,
-        tokenizer=tokenizer,
-    )
-    return result.folder
 
 
 def of_texts(texts: Sequence[str], options: BaseOptions) -> Path:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 TYPES = ("right", "lawful", "unlawful", "contradictory", "malformed")
 """Answers: the right term; another of its range; one outside it; one that its own reasons do not allow; no form."""
 PLACES = ("middle", "least", "most")
-SLIPS = ("any", "usual")
 CIRCUMSTANCES = ("plain", "confessed", "repeated", "helper")
 _PLACE_OF = {"plain": "middle", "confessed": "least", "repeated": "most", "helper": "middle"}
 _STEP = 12
@@ -145,9 +144,7 @@ class CasesWorld(TypedWorld):
     told: bool = True
     """Whether the law stands in the prompt."""
     start_right: float = 0.6
-    """Share of demonstrations that are right; of the others see `slip`."""
-    slip: str = "any"
-    """What they say: "any" other tier or place, or the "usual": the middle of the first tier, whatever the facts."""
+    """Share of demonstrations that are right; the others take another tier or place."""
     train: int = 4000
     test: int = 400
     """Prompts per split."""
@@ -162,8 +159,6 @@ class CasesWorld(TypedWorld):
             )
         if not 0 < self.test_share < 1:
             raise ConfigError(f"test_share {self.test_share} leaves a split no charge; try 0.25", "test_share")
-        if self.slip not in SLIPS:
-            raise ConfigError(f"slip {self.slip!r} is not known; use one of {', '.join(SLIPS)}", "slip")
 
     @property
     def words(self) -> Words:
@@ -249,7 +244,7 @@ class CasesWorld(TypedWorld):
         return self.words.answer.format(low=low, high=high, place=self.words.places[place], months=months)
 
     def demonstrations(self, count: int, seed: int) -> list[dict[str, str]]:
-        """`count` rows {"prompt", "response"}; one that is not right slips (`slip`), and is true to its reasons."""
+        """`count` rows {"prompt", "response"}; a wrong one takes another tier or place, and is true to its reasons."""
         rng = random.Random(f"demonstrations-{seed}")
         prompts = self.prompts("train")
         rows = []
@@ -260,9 +255,7 @@ class CasesWorld(TypedWorld):
             if rng.random() >= self.start_right:
                 bounds = case.law.bounds
                 others = [(bounds[k], bounds[k + 1], p) for k in range(3) for p in PLACES]
-                usual = (bounds[0], bounds[1], "middle")
-                slips = [usual] if self.slip == "usual" else [o for o in others if _at(*o) != case.months]
-                low, high, place = rng.choice(slips)
+                low, high, place = rng.choice([o for o in others if _at(*o) != case.months])
             rows.append({"prompt": prompt, "response": self.render(low, high, place, _at(low, high, place))})
         return rows
 

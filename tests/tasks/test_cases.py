@@ -55,21 +55,6 @@ def test_examples_are_of_their_type(world):
         assert [world.describe(prompt, e)["type"] for e in world.examples(prompt)] == list(range(len(TYPES)))
 
 
-def test_a_habit_is_the_usual_term_whatever_the_facts():
-    """Of 300 demonstrations a third are right; all others say the middle of the first tier, true to their reasons."""
-    world = CasesWorld(start_right=1 / 3, slip="usual", train=200)
-    right = 0
-    for row in world.demonstrations(300, 0):
-        case, found = world.read(row["prompt"]), world.describe(row["prompt"], row["response"])
-        assert found["consistent"] and (found["right"] or found["months"] == case.law.bounds[1] // 2)
-        right += found["right"]
-    cases = [world.read(prompt) for prompt in world.prompts("train")]
-    usual = sum(case.months == case.law.bounds[1] // 2 for case in cases)
-    assert abs(right / 300 - (1 / 3 + 2 / 3 * usual / 200)) < 0.1
-    with pytest.raises(ConfigError, match="slip 'none' is not known; use one of any, usual"):
-        CasesWorld(slip="none")
-
-
 def test_held_out_charges_never_occur_in_training():
     en, _, zh, _ = WORLDS
     assert not set(en.charges("train")) & set(en.charges("test"))
