@@ -235,4 +235,4 @@ def _missing(rows: Sequence[dict[str, Any]], planned: Sequence[Sequence[Any]]) -
     yield "Cells of the plan that the CPU time did not reach; the command goes on with them."
     yield ""
     for (graph, split), names in left.items():
-        yield f"- {graph}, {split}: {'; '.join(names)}"
+        yield f"- {graph}, {split}: {'; '.join(dict.fromkeys(names))}"
