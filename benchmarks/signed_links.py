@@ -150,7 +150,8 @@ def shipped(split: Split) -> Outcome:
 def random_additions(split: Split) -> Outcome:
     """As many random signed edges as SGA adds, of the same signs, and nothing deleted."""
     changed, generator = split.augmented[1], np.random.default_rng(split.seed)
-    people, known, rows = np.unique(split.train[:, :2]), {(u, v) for u, v, _ in split.train.tolist()}, []
+    people, known = np.unique(split.train[:, :2]), {(u, v) for u, v, _ in split.train.tolist()}
+    rows: list[tuple[int, int, int]] = []
     while len(rows) < changed.added:
         u, v = generator.choice(people, 2, replace=False).tolist()
         if (u, v) not in known:

@@ -211,7 +211,7 @@ def _collapse(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "Trainings with an AUC under .51, and GCN. *Spread*: deviation of the embeddings over nodes, where kept."
     yield "The triplet terms have no margin: where all nodes are one point they are zero, at weight 5 against what the"
     yield "classes gain. GCN, which sees no signs, cannot keep friends near and foes far at once, and goes there;"
-    yield "without the terms (lambda = 0, *GCN without triplets*) it does not."
+    yield "*GCN without triplets* has lambda = 0 (docs/signed_graphs.md says what other weights give)."
     yield ""
     yield "| graph | split | method | AUC | spread |"
     yield "|---" * 5 + "|"
