@@ -5,8 +5,8 @@
     python -m benchmarks.signed_links --write    # only write what the finished cells say
 
 A cell is one method on one split of one graph. Each finished cell is a line of runs/signed_links/cells.jsonl, so that
-the study can be stopped and continued. Graphs and the published split of the two bitcoin graphs are read from
-$ARBITER_DATA; further splits are drawn 80/20 for each sign.
+the study can be stopped and continued; where that file is not there, it starts from the cells of the results. Graphs
+and published splits are read from $ARBITER_DATA; further splits are drawn 80/20 for each sign, or 85/5/10 (csg).
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks.measure import machine
-from benchmarks.signed_links_page import write
-from launch.runfolder import read_rows
+from benchmarks.signed_links_page import RESULTS, write
+from launch.runfolder import read_rows, write_rows
 from tasks.graph.signed.augment import Changes, augment, candidate_precision, score_pairs, unbalanced_among_added
 from tasks.graph.signed.baselines import always_positive, six_feature_scores
+from tasks.graph.signed.curriculum import Curriculum
 from tasks.graph.signed.data import load_signed
 from tasks.graph.signed.edges import SignedGraph
 from tasks.graph.signed.evaluate import measured
 from tasks.graph.signed.learn import schedule
 from tasks.graph.signed.metrics import sign_metrics
-from tasks.graph.signed.options import THRESHOLDS, CurriculumOptions, published
-from tasks.graph.signed.splits import leakage, split_edges
+from tasks.graph.signed.options import THRESHOLDS, Backbone, BackboneOptions, CurriculumOptions, published
+from tasks.graph.signed.splits import leakage, split_edges, split_validated
 from tasks.graph.signed.training import Trained, train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,12 +53,16 @@ class Split:
         self.name, self.graph_name = name, graph
         if name in ("sga1", "csg1"):
             parts: dict[str, np.ndarray] = load_signed(graph, name)  # type: ignore[call-overload]
-            self.parts = {part: parts[part] for part in parts if part in ("train", "test", "augmented")}
+            self.parts = parts
+        elif name.startswith("csg-"):
+            drawn = split_validated(load_signed(graph), int(name.removeprefix("csg-")))
+            self.parts = dict(zip(("train", "validation", "test"), drawn, strict=True))
         else:
             kind, seed = name.split("-")
             made = split_edges(load_signed(graph), int(seed), by_pair=kind == "pairs")
             self.parts = dict(zip(("train", "test"), made, strict=True))
         self.train, self.test = self.parts["train"], self.parts["test"]
+        self.validation = self.parts.get("validation")
         # As the authors' tables: a row for every id up to the largest, also where nobody has it. It matters: half of
         # bitcoin-alpha's rows are nobody, drawn "none" pairs mostly hit them, and the encoder is surer of the others.
         self.nodes = np.arange(1 + max(int(part[:, :2].max()) for part in self.parts.values()))
@@ -67,7 +72,7 @@ class Split:
     @cached_property
     def encoder(self) -> Trained:
         """The SGCN with spectral inputs: a method, and what SGA's augmentation asks."""
-        return train(self.graph, published("sgcn"), self.seed)
+        return self.fit(self.graph, published("sgcn"))
 
     @cached_property
     def scored(self) -> Any:
@@ -76,7 +81,16 @@ class Split:
 
     @cached_property
     def augmented(self) -> tuple[SignedGraph, Changes]:
-        return augment(self.graph, self.scored, THRESHOLDS[self.graph_name, "sgcn"])
+        return self.augmented_for("sgcn")
+
+    def augmented_for(self, backbone: Backbone) -> tuple[SignedGraph, Changes]:
+        """By the thresholds published for a backbone; SGCN's where there are none."""
+        limits = THRESHOLDS.get((self.graph_name, backbone), THRESHOLDS[self.graph_name, "sgcn"])
+        return augment(self.graph, self.scored, limits)
+
+    def fit(self, graph: SignedGraph, options: BackboneOptions, plan: Curriculum | None = None) -> Trained:
+        """Validation edges, where the split has them, choose the epoch."""
+        return train(graph, options, self.seed, plan, validation=self.validation)
 
     def scores(self, trained: Trained) -> np.ndarray:
         at = self.graph.positions(self.test[:, :2])
@@ -86,39 +100,43 @@ class Split:
 Outcome = tuple[np.ndarray, dict[str, Any]]
 
 
-def plain(backbone: str, **changes: Any) -> Callable[[Split], Outcome]:
+def plain(backbone: Backbone, **changes: Any) -> Callable[[Split], Outcome]:
     """A backbone as it is published, up to `changes`."""
 
     def run(split: Split) -> Outcome:
         if backbone == "sgcn" and not changes:
-            return split.scores(split.encoder), {}
-        options = published(backbone, **changes)  # type: ignore[arg-type]
-        return split.scores(train(split.graph, options, split.seed)), {}
+            return split.scores(split.encoder), {"epoch": split.encoder.epoch}
+        return _outcome(split, split.graph, published(backbone, **changes))
 
     return run
 
 
-def planned(plan: CurriculumOptions, **changes: Any) -> Callable[[Split], Outcome]:
-    """SGCN with a curriculum."""
+def _outcome(
+    split: Split, graph: SignedGraph, options: BackboneOptions, plan: CurriculumOptions | None = None, **facts: Any
+) -> Outcome:
+    order, options = schedule(graph, options, plan or CurriculumOptions())
+    trained = split.fit(graph, options, order)
+    spread = float(trained.z[np.unique(graph.source)].std(0).mean())
+    return split.scores(trained), {"epoch": trained.epoch, "spread": spread, **facts}
+
+
+def planned(plan: CurriculumOptions, backbone: Backbone = "sgcn", **changes: Any) -> Callable[[Split], Outcome]:
+    """A backbone with a curriculum."""
+    return lambda split: _outcome(split, split.graph, published(backbone, **changes), plan)
+
+
+def augmented(
+    plan: CurriculumOptions | None, backbone: Backbone = "sgcn", **changes: Any
+) -> Callable[[Split], Outcome]:
+    """A backbone on the graph that SGA's augmentation makes, with or without its curriculum."""
 
     def run(split: Split) -> Outcome:
-        order, options = schedule(split.graph, published("sgcn", **changes), plan)
-        return split.scores(train(split.graph, options, split.seed, order)), {}
-
-    return run
-
-
-def augmented(plan: CurriculumOptions | None, **changes: Any) -> Callable[[Split], Outcome]:
-    """SGCN on the graph that SGA's augmentation makes, with or without its curriculum."""
-
-    def run(split: Split) -> Outcome:
-        graph, changed = split.augmented
-        order, options = schedule(graph, published("sgcn", **changes), plan or CurriculumOptions())
+        graph, changed = split.augmented if backbone == "sgcn" else split.augmented_for(backbone)
         facts: dict[str, Any] = {"changes": asdict(changed), "unbalanced": unbalanced_among_added(split.graph, graph)}
         for sign, word in ((1, "positive"), (-1, "negative")):
             found = candidate_precision(getattr(split.scored, word), sign, split.graph, split.test)
             facts[f"candidates_{word}"] = {"right": found[0], "among": found[1]}
-        return split.scores(train(graph, options, split.seed, order)), facts
+        return _outcome(split, graph, published(backbone, **changes), plan, **facts)
 
     return run
 
@@ -126,20 +144,21 @@ def augmented(plan: CurriculumOptions | None, **changes: Any) -> Callable[[Split
 def shipped(split: Split) -> Outcome:
     """SGCN on the augmented training set that SGA's authors publish."""
     graph = SignedGraph.of(split.parts["augmented"], split.nodes)
-    return split.scores(train(graph, published("sgcn", inputs="random"), split.seed)), {}
+    return _outcome(split, graph, published("sgcn", inputs="random"))
 
 
 def random_additions(split: Split) -> Outcome:
     """As many random signed edges as SGA adds, of the same signs, and nothing deleted."""
     changed, generator = split.augmented[1], np.random.default_rng(split.seed)
-    people, known, rows = np.unique(split.train[:, :2]), {(u, v) for u, v, _ in split.train.tolist()}, []
+    people, known = np.unique(split.train[:, :2]), {(u, v) for u, v, _ in split.train.tolist()}
+    rows: list[tuple[int, int, int]] = []
     while len(rows) < changed.added:
         u, v = generator.choice(people, 2, replace=False).tolist()
         if (u, v) not in known:
             known.add((u, v))
             rows.append((u, v, 1 if len(rows) < changed.added_positive else -1))
     graph = SignedGraph.of(np.concatenate([split.train, np.array(rows)]), split.nodes)
-    return split.scores(train(graph, published("sgcn", inputs="random"), split.seed)), {"added": len(rows)}
+    return _outcome(split, graph, published("sgcn", inputs="random"), added=len(rows))
 
 
 METHODS: dict[str, Callable[[Split], Outcome]] = {
@@ -158,9 +177,13 @@ METHODS: dict[str, Callable[[Split], Outcome]] = {
     "SGCN + the authors' edges, random": shipped,
     "SGCN bilinear, spectral": plain("sgcn", head="bilinear"),
     "GCN, spectral": plain("gcn"),
+    "GCN without triplets, spectral": plain("gcn", triplet=0.0),
     "GAT, spectral": plain("gat"),
+    "GAT + SGA, spectral": augmented(SGA_PLAN, "gat"),
+    "GAT + CSG, spectral": planned(SHORT_CSG, "gat"),
     "SDGNN": plain("sdgnn"),
     "SiGAT": plain("sigat"),
+    "SiGAT + SGA": augmented(SGA_PLAN, "sigat"),
     "SGCN + CSG at length, random": planned(CurriculumOptions("csg"), inputs="random", learning_rate=0.005),
     "SGCN + CSG at length, spectral": planned(CurriculumOptions("csg"), learning_rate=0.005),
 }
@@ -171,6 +194,17 @@ EDGES = ["SGCN + random edges, random", "SGCN + the authors' edges, random"]
 OTHERS = ["SGCN + SGA's plan only, random", "SGCN bilinear, spectral", "GCN, spectral", "GAT, spectral", "SDGNN"]
 LONG = ["SiGAT", "SGCN + CSG at length, random", "SGCN + CSG at length, spectral"]
 OWN = [f"own-{number}" for number in (1, 2, 3, 4)]
+
+
+CSG = [f"csg-{number}" for number in (1, 2, 3, 4, 5)]
+PROTOCOL = ["SGCN, random", "SGCN + CSG, random", "SGCN, spectral", "SGCN + CSG, spectral"]
+BACKBONES = [
+    "GCN, spectral",
+    "GCN without triplets, spectral",
+    "GAT, spectral",
+    "GAT + SGA, spectral",
+    "GAT + CSG, spectral",
+]
 
 
 def plan() -> Iterator[tuple[str, str, list[str]]]:
@@ -197,9 +231,26 @@ def plan() -> Iterator[tuple[str, str, list[str]]]:
     yield "bitcoin-alpha", "pairs-1", FIRST
     yield "bitcoin-alpha", "sga1", LONG
     yield "wiki-RfA", "own-1", FIRST
+    for graph in ("bitcoin-alpha", "bitcoin-otc"):
+        for split in ("csg1", *CSG):
+            yield graph, split, BASELINES
+    for split in ("sga1", *OWN[:2]):
+        yield "bitcoin-alpha", split, BACKBONES
+    for split in CSG[:3]:
+        yield "bitcoin-alpha", split, PROTOCOL
+    for split in OWN[2:]:
+        yield "bitcoin-alpha", split, BACKBONES
+    for graph in ("bitcoin-alpha", "bitcoin-otc"):
+        for split in CSG:
+            yield graph, split, PROTOCOL
     for graph in ("wiki-elec", "wiki-RfA"):
         for split in (*OWN, "own-5"):
             yield graph, split, [*FIRST, "SGCN + SGA, random"]
+    for split in OWN:
+        yield "bitcoin-alpha", split, ["SGCN bilinear, spectral"]
+    yield "bitcoin-otc", "sga1", ["SGCN + SGA, spectral", "SGCN + CSG, random", "SGCN + CSG, spectral"]
+    for split in ("sga1", *OWN[:2]):
+        yield "bitcoin-alpha", split, ["SDGNN", "SiGAT", "SiGAT + SGA"]
 
 
 def cell(split: Split, method: str) -> dict[str, Any]:
@@ -249,6 +300,8 @@ def run(folder: Path, minutes: float) -> None:
     """Run the cells that are not there yet, until the CPU time is used up."""
     file = folder / "cells.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        write_rows(file, json.loads((RESULTS / "signed_links.json").read_text(encoding="utf-8"))["cells"])
     done = {(row["graph"], row["split"], row["method"]) for row in read_rows(file, forgive_broken=True)}
     splits: dict[tuple[str, str], Split] = {}
     for graph, name, methods in plan():

@@ -55,8 +55,8 @@ class LinkHead(nn.Module):
     @torch.no_grad()
     def pair_head(self) -> PairHead:
         """Log-odds of positive against negative."""
-        weight, bias = (t[0] - t[1] for t in (self.linear.weight, self.linear.bias))
-        product = None if self.bilinear is None else (self.bilinear[0] - self.bilinear[1]).numpy()
+        weight, bias = ((t[0] - t[1]).cpu() for t in (self.linear.weight, self.linear.bias))
+        product = None if self.bilinear is None else (self.bilinear[0] - self.bilinear[1]).cpu().numpy()
         return PairHead(weight.numpy(), float(bias), product)
 
 

@@ -47,7 +47,14 @@ class SignedGraphEncoder(SavedEncoder):
         self.z = np.zeros((0, 0), dtype=np.float32)
         self.head: PairHead | None = None
 
-    def fit(self, data: Any, nodes: Any = None, features: Any = None, run: RunFolder | None = None) -> Self:
+    def fit(
+        self,
+        data: Any,
+        nodes: Any = None,
+        features: Any = None,
+        run: RunFolder | None = None,
+        validation: Any = None,
+    ) -> Self:
         """Train on signed edges.
 
         Args:
@@ -55,6 +62,7 @@ class SignedGraphEncoder(SavedEncoder):
             nodes: ids of all nodes, if some without edges shall have vectors too; those rest on their inputs alone.
             features: float [n, d] of the nodes in the order of their ids; None: what `backbone.inputs` says.
             run: keeps metrics and checkpoints; None: nothing is kept.
+            validation: integers [k, 3], edges that choose the epoch (CSG); None: the last one is taken.
 
         Raises:
             DataError: edges that make no signed graph, or of one sign only; features that do not fit or are not finite.
@@ -62,7 +70,10 @@ class SignedGraphEncoder(SavedEncoder):
         from tasks.graph.signed.learn import learn
 
         graph = SignedGraph.of(data, nodes)
-        learned = learn(graph, self.backbone, self.curriculum, self.augment, self.seed, run, features)
+        held_out = None if validation is None else SignedGraph.of(validation, graph.ids).rows
+        learned = learn(
+            graph, self.backbone, self.curriculum, self.augment, self.seed, run, features, validation=held_out
+        )
         self.ids, self.z, self.head = graph.ids, learned.trained.z, learned.trained.head
         self.changes = asdict(learned.changes) if learned.changes else None
         return self

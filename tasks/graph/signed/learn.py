@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from launch.errors import ConfigError
 from launch.runfolder import RunFolder
 from tasks.graph.signed.augment import Changes, augment, score_pairs
@@ -39,6 +41,7 @@ def learn(
     run: RunFolder | None = None,
     features: Any = None,
     encoder: Trained | None = None,
+    validation: np.ndarray | None = None,
 ) -> Learned:
     """Train on `graph` as the options say.
 
@@ -46,6 +49,7 @@ def learn(
         run: keeps metrics and checkpoints of both trainings.
         features: float [n, d] of the nodes; None: what `backbone` says.
         encoder: an SGCN trained on `graph` before, instead of training one for the augmentation.
+        validation: int64 [k, 3], edges that choose the backbone's epoch; None: the last one.
 
     Raises:
         ConfigError: an augmentation by something else than an SGCN.
@@ -60,7 +64,7 @@ def learn(
         model: Any = encoder.model
         graph, made = augment(graph, score_pairs(graph, encoder.z, model.head), augmentation.thresholds)
     plan, options = schedule(graph, backbone, curriculum)
-    return Learned(train(graph, options, seed, plan, run, "backbone", features), graph, made)
+    return Learned(train(graph, options, seed, plan, run, "backbone", features, validation), graph, made)
 
 
 def schedule(

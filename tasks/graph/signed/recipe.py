@@ -33,14 +33,15 @@ class DataOptions:
     """Real ones are read from ARBITER_DATA."""
     path: str = ""
     """A file of source, target, sign, in place of `graph`."""
-    split: Literal["drawn", "pairs", "sga1", "csg1"] = "drawn"
-    """drawn: at random for each sign; pairs: both directions of a pair on one side; sga1, csg1: as published."""
+    split: Literal["drawn", "pairs", "csg", "sga1", "csg1"] = "drawn"
+    """drawn: at random for each sign; pairs: both directions of a pair on one side; csg: 85/5/10, the epoch chosen on
+    the 5 %; sga1, csg1: as published, the latter with its validation edges."""
     test: float = 0.2
-    """Share of held-out edges where they are drawn."""
+    """Share of held-out edges of drawn and pairs."""
 
     def __post_init__(self) -> None:
         if self.split in ("sga1", "csg1") and (self.path or self.graph == "planted"):
-            raise ConfigError(f"split {self.split} is of a published graph; use drawn or pairs", "split")
+            raise ConfigError(f"split {self.split} is of a published graph; use drawn, pairs or csg", "split")
 
 
 @dataclass
@@ -74,11 +75,14 @@ def main(config: Config) -> Result:
     from tasks.graph.signed.splits import leakage
 
     run = RunFolder(config.run.folder, config.run.fresh).open(resolve(config), config.run.seed)
-    train, test = _edges(config)
+    train, validation, test = _edges(config)
     run.fingerprint_data("train", [{"edges": train.tolist()}])
     run.fingerprint_data("test", [{"edges": test.tolist()}])
+    if validation is not None:
+        run.fingerprint_data("validation", [{"edges": validation.tolist()}])
     encoder = SignedGraphEncoder(config.backbone, config.curriculum, config.augment, config.run.seed)
-    encoder.fit(train, nodes=concatenated([train, test]), run=run)
+    parts = [train, test] if validation is None else [train, validation, test]
+    encoder.fit(train, nodes=concatenated(parts), run=run, validation=validation)
     found = {
         "encoder": measured(encoder.score(test[:, :2]), train, test),
         "six features": measured(six_feature_scores(train, test), train, test),
@@ -95,18 +99,21 @@ def main(config: Config) -> Result:
     return Result(run.path, metrics)
 
 
-def _edges(config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Training and held-out edges."""
+def _edges(config: Config) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Training edges, those that choose the epoch if there are any, and held-out edges."""
     from tasks.graph.signed.data import load_signed, read_edges
     from tasks.graph.signed.planted import two_factions
-    from tasks.graph.signed.splits import split_edges
+    from tasks.graph.signed.splits import split_edges, split_validated
 
     data, seed = config.data, config.run.seed
     if data.split == "sga1" or data.split == "csg1":
         parts = load_signed(data.graph, data.split)
-        return parts["train"], parts["test"]
+        return parts["train"], parts.get("validation"), parts["test"]
     if data.path:
         edges = read_edges(Path(data.path))
     else:
         edges = two_factions(seed=seed) if data.graph == "planted" else load_signed(data.graph)
-    return split_edges(edges, seed, data.test, by_pair=data.split == "pairs")
+    if data.split == "csg":
+        return split_validated(edges, seed)
+    known, asked = split_edges(edges, seed, data.test, by_pair=data.split == "pairs")
+    return known, None, asked

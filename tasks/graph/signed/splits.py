@@ -44,6 +44,15 @@ def split_edges(
     return edges[~asked[unit]], edges[asked[unit]]
 
 
+def split_validated(
+    edges: np.ndarray, seed: int, validation: float = 0.05, test: float = 0.1, by_pair: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Training, validation and test edges, 85/5/10 as CSG splits them; each int64 [., 3], see `split_edges`."""
+    rest, asked = split_edges(edges, seed, test, by_pair)
+    known, chosen = split_edges(rest, seed, validation / (1 - test), by_pair)
+    return known, chosen, asked
+
+
 @dataclass(frozen=True)
 class Leakage:
     """What a training part says of test edges through their reverse."""

@@ -31,6 +31,7 @@ from tasks.graph.signed.edges import SignedGraph
 from tasks.graph.signed.inputs import own_inputs, random_inputs, spectral_inputs
 from tasks.graph.signed.options import BackboneOptions
 from tasks.graph.signed.scorer import PairHead
+from tasks.graph.signed.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Trained:
     """float32 [n, d], by node position."""
     head: PairHead
     model: torch.nn.Module
+    epoch: int
+    """How many epochs it has seen: all, or those before the one that validation edges chose."""
 
     def score(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Log-odds of the positive sign, float64 [k], of pairs of node positions."""
@@ -55,6 +58,7 @@ def train(
     run: RunFolder | None = None,
     name: str = "signed-links",
     features: Any = None,
+    validation: np.ndarray | None = None,
 ) -> Trained:
     """Train a backbone.
 
@@ -66,9 +70,10 @@ def train(
         run: keeps metrics and checkpoints, and lets a killed training go on; None: a folder that is removed afterwards.
         name: of this training in the run.
         features: float [n, d] of the nodes, in place of ``options.inputs``.
+        validation: int64 [k, 3], edges by the graph's ids that choose the epoch (`selection`); None: the last one.
 
     Raises:
-        DataError: edges of one sign only, or features that do not fit.
+        DataError: edges of one sign only, features that do not fit, or a validation edge of an unknown node.
     """
     word = graph.one_sign()
     if word is not None:
@@ -81,6 +86,9 @@ def train(
     with ExitStack() as stack:
         if run is None:
             run = RunFolder(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        choice = None
+        if validation is not None:
+            choice = Selection(model, graph, validation, _read_out, run.path / "selected" / f"{name}.safetensors")
         fit(
             model,
             objective,
@@ -89,15 +97,23 @@ def train(
             run=run,
             name=name,
             seed=seed,
-            callbacks=[_Epochs(objective)],
+            callbacks=[_Epochs(objective), *([choice] if choice else [])],
         )
+        epoch = choice.restore() if choice else options.epochs
     model.to("cpu").eval()
-    with torch.no_grad():
-        z = model().numpy().astype(np.float32)
+    z, head = _read_out(model, graph)
+    return Trained(z, head, model, epoch)
+
+
+@torch.no_grad()
+def _read_out(model: torch.nn.Module, graph: SignedGraph) -> tuple[np.ndarray, PairHead]:
+    """Embeddings float32 [n, d], and the head that scores pairs of them."""
+    backbone: Any = model
+    z = backbone().cpu().numpy().astype(np.float32)
     if not np.isfinite(z).all():
         raise DataError("training ended in embeddings that are not finite; lower learning_rate")
-    head = model.pair_head()
-    return Trained(z, head or PairHead.fitted(z[graph.source], z[graph.target], graph.sign), model)
+    head = backbone.pair_head()
+    return z, head or PairHead.fitted(z[graph.source], z[graph.target], graph.sign)
 
 
 def inputs(graph: SignedGraph, options: BackboneOptions, seed: int) -> np.ndarray:

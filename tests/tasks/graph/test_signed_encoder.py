@@ -126,13 +126,20 @@ def test_the_recipe_run_again_gives_the_same(run: tuple[Path, dict[str, float]])
     assert loaded.recipe.main(loaded.config).metrics == metrics
 
 
-def test_the_recipe_reads_a_file_of_ones_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", ["pairs", "csg"])
+def test_the_recipe_reads_a_file_of_ones_own(split: str, tmp_path: Path) -> None:
     rows = random_graph(25, 0.3, 0).rows
     file = tmp_path / "edges.csv"
     file.write_text("".join(f"{u},{v},{s}\n" for u, v, s in rows.tolist()))
     loaded = config.load(
         "tasks/signed_planted",
-        [f"data.path={file}", "data.test=0.2", "data.split=pairs", "backbone.epochs=3", f"run.folder={tmp_path / 'r'}"],
+        [
+            f"data.path={file}",
+            "data.test=0.2",
+            f"data.split={split}",
+            "backbone.epochs=3",
+            f"run.folder={tmp_path / 'r'}",
+        ],
     )
     assert 0 <= loaded.recipe.main(loaded.config).metrics["auc"] <= 1
 
@@ -142,8 +149,12 @@ def test_the_bitcoin_config_reads_its_split() -> None:
     from tasks.graph.signed.recipe import _edges
 
     loaded = config.load("tasks/signed_bitcoin_alpha")
-    train, test = _edges(loaded.config)
-    assert (len(train), len(test)) == (19349, 4837)
+    train, validation, test = _edges(loaded.config)
+    assert (len(train), validation, len(test)) == (19349, None, 4837)
+    for split in ("csg", "csg1"):
+        parts = _edges(config.load("tasks/signed_bitcoin_alpha", [f"data.split={split}"]).config)
+        shares = [len(part) / 24186 for part in parts if part is not None]
+        assert shares == pytest.approx([0.85, 0.05, 0.1], abs=0.001)
     assert len(load_signed("bitcoin-alpha")) == 24186
 
 
