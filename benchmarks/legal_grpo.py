@@ -1,4 +1,4 @@
-"""A small model that learnt to judge from judges who err learns more by GRPO: docs/results/legal_grpo.json and .md.
+"""A small model that learnt from demonstrations that err, before and after GRPO: docs/results/legal_grpo.json and .md.
 
     OMP_NUM_THREADS=1 python -m benchmarks.legal_grpo               # every seed that is not finished, then the page
     OMP_NUM_THREADS=1 python -m benchmarks.legal_grpo --seeds 1     # one seed
@@ -143,7 +143,7 @@ def page(data: dict[str, Any]) -> str:
     rows, minutes = data["rows"], [s / 60 for s in data["cpu_seconds"]]
     plain = data["baselines"]
     out = [
-        "# GRPO on opinions: beyond the judges one learnt from",
+        "# GRPO on opinions: samples become as good as greedy answers",
         "",
         f"Seeds {', '.join(map(str, data['seeds']))}; `{data['command']}`; commits `{', '.join(data['commits'])}`; two "
         f"CPU cores, {data['threads']} thread, shared with other work; {min(minutes):.1f} to {max(minutes):.1f} CPU "
