@@ -31,9 +31,12 @@ study: $(STAMP)  ## the slow studies: seeds of the demos, real preferences, real
 	$(BIN)/python -m benchmarks.real_selfplay
 	$(BIN)/python -m benchmarks.conflicts_seeds
 	$(BIN)/python -m benchmarks.legal_chains
+	$(BIN)/python -m benchmarks.legal_grpo
 	$(BIN)/python -m benchmarks.agent_tools
 	$(BIN)/python -m benchmarks.trust_story
 	$(BIN)/python -m benchmarks.signed_links
+	$(BIN)/python -m benchmarks.user_learned
+	$(BIN)/python -m benchmarks.user_links
 	$(BIN)/python -m benchmarks.user_graph
 
 docs: $(STAMP)  ## check that every page names only what exists
