@@ -11,7 +11,6 @@ order of training and every sample. The held-out questions are the same for all.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -20,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.over_seeds import interval
+from benchmarks.over_seeds import commits, finished, interval, publish
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
 CONFIG = "configs/reasoning/agent_arithmetic.yaml"
 SHOWN = {
     "right_tool": "right tool, greedy",
@@ -73,26 +71,22 @@ def one_seed(folder: Path, seed: int, overrides: Sequence[str]) -> None:
 
 def write(folder: Path) -> None:
     """Write both result files from the seeds that are finished in `folder`."""
-    found = [json.loads(file.read_text()) for file in sorted(folder.glob("seed-*.json"))]
+    found = finished(folder)
     if not found:
-        print(f"no finished seed in {folder}")
         return
-    environments = [one["environment"] for one in found]
+    environment = found[0]["environment"]
     data = {
         "command": "python -m benchmarks.agent_tools",
-        "commits": sorted({str(e["commit"])[:10] for e in environments}),
-        "threads": environments[0]["threads"],
-        "versions": environments[0]["versions"],
+        "commits": commits(found),
+        "threads": environment["threads"],
+        "versions": environment["versions"],
         "questions": found[0]["questions"],
         "seeds": [one["seed"] for one in found],
         "seconds": [round(one["seconds"]) for one in found],
         "rows": [one["metrics"] for one in found],
         "curves": [one["curve"] for one in found],
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "agent.json").write_text(json.dumps(data, indent=1))
-    (RESULTS / "agent.md").write_text(page(data))
-    print(f"{RESULTS / 'agent.md'}: {len(found)} seeds")
+    publish("agent", data, page, f"{len(found)} seeds")
 
 
 def page(data: dict[str, Any]) -> str:

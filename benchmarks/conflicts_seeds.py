@@ -14,7 +14,6 @@ answers the same held-out questions three times: with the mark kept (95 % on the
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +22,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.over_seeds import interval
+from benchmarks.over_seeds import commits, finished, interval, publish
 
 if TYPE_CHECKING:
     from reasoning.conflict import Instance
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
 CONFIG = "configs/reasoning/kcr_conflicts.yaml"
 SKILL, START = "supervised skill alone", "supervised only"
 REWARDS = {"full": [], "answer only": ["reward.logic=0", "reward.consistency=0"]}
@@ -140,30 +138,26 @@ def baselines(held_out: int) -> list[dict[str, Any]]:
 
 def write(folder: Path, held_out: int) -> None:
     """Write both result files from the cells that are finished in `folder`."""
-    found = [json.loads(file.read_text()) for file in sorted(folder.glob("seed-*.json"))]
+    found = finished(folder, "cell")
     if not found:
-        print(f"no finished cell in {folder}")
         return
-    environments = [f["environment"] for f in found]
+    environment = found[0]["environment"]
     data = {
         "command": "python -m benchmarks.conflicts_seeds",
-        "commits": sorted({str(e["commit"])[:10] for e in environments}),
+        "commits": commits(found),
         "machine": {
             "system": platform.system(),
-            "cores": environments[0]["cores"],
-            "threads": environments[0]["threads"],
+            "cores": environment["cores"],
+            "threads": environment["threads"],
         },
-        "versions": environments[0]["versions"],
+        "versions": environment["versions"],
         "seeds": sorted({row["seed"] for f in found for row in f["rows"]}),
         "questions": held_out,
         "cells": [{key: f[key] for key in ("method", "seconds", "cpu_seconds")} for f in found],
         "rows": [row for f in found for row in f["rows"]],
         "baselines": baselines(held_out),
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "conflicts.json").write_text(json.dumps(data, indent=1))
-    (RESULTS / "conflicts.md").write_text(page(data))
-    print(f"{RESULTS / 'conflicts.md'}: {len(found)} cells")
+    publish("conflicts", data, page, f"{len(found)} cells")
 
 
 def page(data: dict[str, Any]) -> str:

@@ -12,7 +12,6 @@ finished seed is kept.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from itertools import product
@@ -21,10 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.over_seeds import interval
+from benchmarks.over_seeds import commits, finished, interval, publish
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
 CONFIG = "configs/reasoning/legal_grpo_cases.yaml"
 SOME = 1000
 """Training cases on which the best fixed answer is chosen."""
@@ -114,16 +112,15 @@ def baselines(config: Any) -> dict[str, dict[str, float]]:
 
 def write(folder: Path) -> None:
     """Write both result files from the seeds that are finished in `folder`."""
-    found = [json.loads(file.read_text()) for file in sorted(folder.glob("seed-*.json"))]
+    found = finished(folder)
     if not found:
-        print(f"no finished seed in {folder}")
         return
-    environments = [one["environment"] for one in found]
+    environment = found[0]["environment"]
     data = {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.legal_grpo",
-        "commits": sorted({str(e["commit"])[:10] for e in environments}),
-        "threads": environments[0]["threads"],
-        "versions": environments[0]["versions"],
+        "commits": commits(found),
+        "threads": environment["threads"],
+        "versions": environment["versions"],
         "cases": found[0]["cases"],
         "seeds": [one["seed"] for one in found],
         "seconds": [round(one["seconds"]) for one in found],
@@ -132,10 +129,7 @@ def write(folder: Path) -> None:
         "rows": [one["metrics"] for one in found],
         "curves": [one["curve"] for one in found],
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "legal_grpo.json").write_text(json.dumps(data, indent=1))
-    (RESULTS / "legal_grpo.md").write_text(page(data))
-    print(f"{RESULTS / 'legal_grpo.md'}: {len(found)} seeds")
+    publish("legal_grpo", data, page, f"{len(found)} seeds")
 
 
 def page(data: dict[str, Any]) -> str:
