@@ -10,10 +10,12 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tests.launch.forked import in_child
 
 # Each case is the list of instants at which successive runs are killed; the run after the last one is left alone.
 CASES: dict[str, list[tuple[str, int]]] = {
@@ -84,23 +86,13 @@ def die_at(kind: str, number: int) -> None:
         Path.rename = after  # type: ignore[method-assign]
 
 
-def child(folder: Path, instant: tuple[str, int] | None) -> int:
-    """Run the fit in a fork and return how it ended: 0, or minus the signal."""
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    status = 1
-    try:
-        from tests.launch.toy import fit_toy
+def fit(folder: Path, instant: tuple[str, int] | None) -> None:
+    """The toy fit, which dies at `instant`."""
+    from tests.launch.toy import fit_toy
 
-        if instant is not None:
-            die_at(*instant)
-        fit_toy(folder, **FIT)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
+    if instant is not None:
+        die_at(*instant)
+    fit_toy(folder, **FIT)
 
 
 def main(folder: Path) -> None:
@@ -109,7 +101,9 @@ def main(folder: Path) -> None:
     print(
         json.dumps(
             {
-                case: [child(folder / case.replace(" ", "_"), instant) for instant in [*instants, None]]
+                case: [
+                    in_child(partial(fit, folder / case.replace(" ", "_"), instant)) for instant in [*instants, None]
+                ]
                 for case, instants in CASES.items()
             }
         )

@@ -12,9 +12,11 @@ import json
 import os
 import signal
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tests.launch.forked import in_child
 
 # Reward calls at which successive runs are killed; the run after the last one is left alone.
 CASES: dict[str, list[int]] = {
@@ -58,26 +60,14 @@ def fit(folder: Path, kill_at: int | None = None, lora: bool = False, **changed:
     )
 
 
-def child(folder: Path, case: str, kill_at: int | None) -> int:
-    """Run the fit in a fork and return how it ended: 0, or minus the signal."""
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    status = 1
-    try:
-        fit(folder / case, kill_at, "adapters" in case)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
 def main(folder: Path) -> None:
     from launch.grpo_fit import grpo_fit_trainer
 
     grpo_fit_trainer()  # imported once, before the forks
-    codes = {case: [child(folder, case, kill_at) for kill_at in [*kills, None]] for case, kills in CASES.items()}
+    codes = {
+        case: [in_child(partial(fit, folder / case, kill_at, "adapters" in case)) for kill_at in [*kills, None]]
+        for case, kills in CASES.items()
+    }
     print(json.dumps(codes))
 
 

@@ -10,11 +10,13 @@ import json
 import os
 import signal
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import transformers
+
+from tests.launch.forked import in_child
 
 CASES: dict[str, list[int]] = {
     "never": [],
@@ -69,26 +71,12 @@ def fit_legal(folder: Path, die: int | None) -> None:
         callbacks=callbacks)  # fmt: skip
 
 
-def child(folder: Path, die: int | None) -> int:
-    """Run the fit in a fork and return how it ended: 0, or minus the signal."""
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    status = 1
-    try:
-        fit_legal(folder, die)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
 def main(folder: Path) -> None:
     import launch.trainer  # noqa: F401 (imported once, before the forks)
 
     ended = {
-        case: [child(folder / case.replace(" ", "_"), die) for die in (*dies, None)] for case, dies in CASES.items()
+        case: [in_child(partial(fit_legal, folder / case.replace(" ", "_"), die)) for die in (*dies, None)]
+        for case, dies in CASES.items()
     }
     print(json.dumps(ended))
 
