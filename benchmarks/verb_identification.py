@@ -7,11 +7,13 @@ UD_English-LinES (train, dev, test). Concepts of the 60 verbs with most argument
 asked about the treebanks' own arguments and as many false ones (an argument of another verb, never seen with this one):
 
     gold trees       70 % of the treebanks' arguments; the other 30 % are asked about
+    unseen pairs     the same trees, but 30 % of the pairs of verb and term are held out with all their occurrences, so
+                     that no pair asked about was read
     rules            70 % of the treebanks' sentences without their trees, parsed by `reasoning.verbs.shallow`; the
                      arguments of the other 30 % are asked about
     examples         WordNet's example sentences, parsed by rules; 30 % of the treebanks' arguments are asked about
 
-A finished cell is kept under --folder.
+A finished cell is kept under --folder; where that is empty, it starts from the cells of the results.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ from reasoning.verbs.statistics import Statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-TEXTS = ("gold trees", "rules", "examples")
+TEXTS = ("gold trees", "unseen pairs", "rules", "examples")
 TAXONOMIES = ("direct", "closure")
 METHODS = ("ac", "bl", "sp", "heaviest", "lookup")
 NAMES = {
@@ -83,7 +85,7 @@ class Texts:
             _, pairs = held_out(asked, role, verbs, seed, share=1.0)
             wanted = frozenset(verbs)
             return verbs, [a for i in order[cut:] for a in self.rules()[i] if a.verb in wanted], pairs
-        train, pairs = held_out(every, role, verbs, seed)
+        train, pairs = held_out(every, role, verbs, seed, unseen=text == "unseen pairs")
         if text == "examples":
             wanted = frozenset(verbs)
             train = [a for a in self.examples() if a.verb in wanted]
@@ -125,9 +127,16 @@ def cell(texts: Texts, text: str, role: Role, taxonomy_name: str, k: int, seed: 
                 **result._asdict(), "unproven": sum(not c.proven for c in chosen.values()),
                 "unsolved": sum(not c.chosen for c in chosen.values()),
                 "known": float(np.mean([p.term in taxonomy for p in pairs])), "counted": statistics.total,
+                "commit": commit(),
             }
         )  # fmt: skip
     return rows
+
+
+@cache
+def commit() -> str:
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def extraction(texts: Texts) -> dict[str, dict[str, float]]:
@@ -161,15 +170,30 @@ def main(arguments_: Sequence[str] | None = None) -> int:
     parser.add_argument("--k", type=int, nargs="*", default=[5, 10])
     asked = parser.parse_args(arguments_)
     asked.folder.mkdir(parents=True, exist_ok=True)
+    if not any(asked.folder.iterdir()):
+        _unpack(RESULTS / "verb_identification.json", asked.folder)
     if asked.treebanks is not None:
         texts = Texts(asked.treebanks)
         _keep(asked.folder / "extraction.json", lambda: extraction(texts))
         for seed, text, taxonomy, k, role in product(asked.seeds, TEXTS, TAXONOMIES, asked.k, ROLES):
-            file = asked.folder / f"{text}-{role}-{taxonomy}-{k}-{seed}.json".replace(" ", "_")
+            file = _file(asked.folder, text, role, taxonomy, k, seed)
             _keep(file, lambda: cell(texts, text, role, taxonomy, k, seed))  # noqa: B023 - called at once
             print(file.stem, flush=True)
     write(asked.folder)
     return 0
+
+
+def _file(folder: Path, *cell: object) -> Path:
+    return folder / ("-".join(map(str, cell)).replace(" ", "_") + ".json")
+
+
+def _unpack(results: Path, folder: Path) -> None:
+    """A file for each cell of published results."""
+    told = json.loads(results.read_text(encoding="utf-8"))
+    _keep(folder / "extraction.json", lambda: told["extraction"])
+    every = [{"commit": told.get("commit"), **row} for row in told["rows"]]  # at first the file named one commit
+    for key, rows in groupby(every, key=lambda r: [r[k] for k in ("text", "role", "taxonomy", "k", "seed")]):
+        _keep(_file(folder, *key), lambda: list(rows))  # noqa: B023 - called at once
 
 
 def _keep(file: Path, make: Callable[[], Any]) -> None:
@@ -184,11 +208,8 @@ def _keep(file: Path, make: Callable[[], Any]) -> None:
 def write(folder: Path) -> None:
     """The results from the finished cells."""
     rows = [r for f in sorted(folder.glob("*-*.json")) for r in json.loads(f.read_text(encoding="utf-8"))]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
     told = {
-        "command": "python -m benchmarks.verb_identification --treebanks FOLDER", "commit": commit,
+        "command": "python -m benchmarks.verb_identification --treebanks FOLDER",
         "python": platform.python_version(), "rows": rows, "seeds": sorted({r["seed"] for r in rows}),
         "extraction": json.loads((folder / "extraction.json").read_text(encoding="utf-8")),
     }  # fmt: skip
@@ -204,10 +225,11 @@ def spread(values: Sequence[float]) -> str:
 def page(told: dict[str, Any]) -> str:
     """docs/results/verb_identification.md."""
     rows = told["rows"]
+    read_off = ", ".join(f"`{c}`" for c in sorted({r["commit"] for r in rows}))
     out = [
         "# Argument identification",
         "",
-        f"`{told['command']}`, commit `{told['commit']}`, seeds {', '.join(map(str, told['seeds']))} (mean, lowest, "
+        f"`{told['command']}`, commits {read_off}, seeds {', '.join(map(str, told['seeds']))} (mean, lowest, "
         "highest), one of two shared CPU cores. Half of the pairs are true: saying no to all scores .500. What is "
         "asked and from which text the concepts come: head of `benchmarks/verb_identification.py`. TPR and FPR are the "
         "shares of true and false pairs that are called true.",
