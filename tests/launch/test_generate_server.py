@@ -57,6 +57,17 @@ def test_greedy_equals_the_hugging_face_generator(generator: ServerGenerator, re
     same(generator.generate(PROMPTS, 2, GREEDY), reference.generate(PROMPTS, 2, GREEDY))
 
 
+def test_the_repetition_penalty_is_the_hugging_face_generators(
+    generator: ServerGenerator, reference: HFGenerator
+) -> None:
+    """As the published opinions were sampled: 1.176; and it changes what is written. See `reasoning.legal.decoding`."""
+    penalised = replace(GREEDY, repetition_penalty=1.176)
+    answers = generator.generate(PROMPTS, 1, penalised)
+    expected = reference.generate(PROMPTS, 1, penalised)
+    assert [a.token_ids for a in flat(answers)] == [a.token_ids for a in flat(expected)]
+    assert [a.token_ids for a in flat(answers)] != [a.token_ids for a in flat(generator.generate(PROMPTS, 1, GREEDY))]
+
+
 def test_the_servers_own_rendering_equals_ours(vllm_server: Server, reference: HFGenerator) -> None:
     """Text goes to /v1/completions and messages to /v1/chat/completions; both get exactly one BOS."""
     with ServerGenerator(vllm_server.url + "/v1/") as unrendered:
