@@ -5,10 +5,10 @@
     python -m benchmarks.trust_story --write            # only write what the finished cells say
 
 Edges of Bitcoin-alpha, four in five to learn from; both directions of a pair lie on one side. One SGCN is fitted to
-them. Three small language models from scratch then answer "yes" or "no", each trained on as many balanced draws of the
-same edges: from the text alone; by calling `predict_link_sign` (`reasoning.agent.Agent` over the real tool in its own
-process); by reading the SGCN's vectors as soft tokens (`tasks.encoder.SoftTokens`), a projector between the frozen
-encoder and the text model. A cell is one of them in one seed; a finished cell is kept.
+them. Three small language models from scratch then answer "yes" or "no": from the text alone, trained on balanced draws
+of the same edges; by calling `predict_link_sign` (`reasoning.agent.Agent` over the real tool in its own process); by
+reading the SGCN's vectors as soft tokens (`tasks.encoder.SoftTokens`), a projector between the frozen encoder and the
+text model. The last two learn to believe the SGCN (`believed`). A cell is one in one seed; finished ones are kept.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.over_seeds import interval
+from benchmarks.over_seeds import commits, finished, interval, publish
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
 COLUMNS = {"auc": "AUC", "hard_auc": "balanced accuracy", "f1_macro": "macro-F1", "f1_micro": "accuracy"}
 ROWS = {
     "always": "always yes",
@@ -55,7 +54,7 @@ class Sizes:
     batch: int = 64
     steps: int = 250
     tool_batch: int = 32
-    tool_steps: int = 400
+    tool_steps: int = 1000
     """The tool's chats are longer, and the numbers of members have to be copied."""
     rate: float = 4e-3
     epochs: int = 300
@@ -156,7 +155,7 @@ def by_soft_tokens(
 
     rows = [
         {"prompt": prompt(u, v), "response": WORDS[sign]}
-        for u, v, sign in balanced(train, sizes.steps * sizes.batch, seed)
+        for u, v, sign in believed(encoder, train, sizes.steps * sizes.batch, seed)
     ]
     run = RunFolder(home / "soft").open({}, seed)
     fit(
@@ -182,7 +181,7 @@ def by_tool(
     from reasoning.agent import Agent, Budget, GeneratorTurns
 
     tokenizer, specs = make_tokenizer(), tools()
-    draws = balanced(train, sizes.tool_steps * sizes.tool_batch // 2, seed)
+    draws = believed(encoder, train, sizes.tool_steps * sizes.tool_batch // 2, seed)
     rows = [row for draw in draws for row in lessons(tokenizer, specs, encoder, *draw)]
     model = load_causal_lm(learned(home, "tool", tokenizer, rows, sizes.tool_steps, seed, sizes, sizes.tool_batch))
     turns = GeneratorTurns(HFGenerator(model, tokenizer, batch_size=256), tokenizer)
@@ -269,6 +268,19 @@ def balanced(train: np.ndarray, count: int, seed: int) -> list[tuple[int, int, i
     return [tuple(rng.choice(sides[k % 2])) for k in range(count)]
 
 
+def believed(encoder: Any, train: np.ndarray, count: int, seed: int) -> list[tuple[int, int, int]]:
+    """`count` pairs, the source of one training edge and the target of another, with signs drawn by the SGCN's chance.
+
+    The SGCN knows its own training edges far better (AUC .98) than others (.90): who learns on those what its word is
+    worth trusts it too much, and who reads its vectors there learns edges by heart. Of strangers it knows no more than
+    of held-out edges, and answers drawn by its chance teach to read the chance, not only its side of one half.
+    """
+    rng = np.random.default_rng([seed, 20])
+    pairs = np.stack([rng.choice(train[:, end], count) for end in (0, 1)], axis=1)
+    signs = np.where(rng.random(count) < encoder.predict(pairs), 1, -1)
+    return [(int(u), int(v), int(sign)) for (u, v), sign in zip(pairs, signs, strict=True)]
+
+
 # ---------------------------------------------------------------- models
 
 
@@ -333,23 +345,18 @@ def log_odds(model: Any, tokenizer: Any, prompts: Sequence[str], renderer: Any =
 
 def write(folder: Path) -> None:
     """Write both result files from the cells that are finished in `folder`."""
-    found = [json.loads(file.read_text()) for file in sorted(folder.glob("seed-*-*.json"))]
-    if not found:
-        print(f"no finished cell in {folder}")
+    if not (found := finished(folder, "cell")):
         return
-    environments = [one.pop("environment") for one in found]
+    ran_at, environments = commits(found), [one.pop("environment") for one in found]
     data = {
         "command": "python -m benchmarks.trust_story",
-        "commits": sorted({str(e["commit"])[:10] for e in environments}),
+        "commits": ran_at,
         "threads": environments[0]["threads"],
         "versions": environments[0]["versions"],
         "seeds": sorted({one["seed"] for one in found}),
         "cells": found,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "trust_story.json").write_text(json.dumps(data, indent=1))
-    (RESULTS / "trust_story.md").write_text(page(data))
-    print(f"{RESULTS / 'trust_story.md'}: {len(found)} cells")
+    publish("trust_story", data, page, f"{len(found)} cells")
 
 
 def page(data: dict[str, Any]) -> str:
