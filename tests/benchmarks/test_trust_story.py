@@ -76,3 +76,16 @@ def test_draws_are_balanced() -> None:
     drawn = trust_story.balanced(camps(), 100, seed=1)
     assert [sign for *_, sign in drawn] == [1, -1] * 50
     assert {tuple(row) for row in drawn} <= {tuple(row) for row in camps().tolist()}
+
+
+def test_strangers_are_answered_as_often_yes_as_the_chance_says(told: Path) -> None:
+    """Bernoulli draws: within four deviations of the mean chance; ends come from sources and targets of edges."""
+    edges = camps()
+    encoder = trust_story.fitted(told / "seed-0", edges, edges, 0, SMALL)
+    drawn = np.array(trust_story.believed(encoder, edges, 4000, seed=1))
+    assert set(drawn[:, 0]) <= set(edges[:, 0]) and set(drawn[:, 1]) <= set(edges[:, 1])
+    chance = encoder.predict(drawn[:, :2])
+    deviation = float(np.sqrt((chance * (1 - chance)).sum())) / len(drawn)
+    assert abs((drawn[:, 2] > 0).mean() - chance.mean()) < 4 * deviation
+    assert trust_story.believed(encoder, edges, 50, 1) == trust_story.believed(encoder, edges, 50, 1)
+    assert trust_story.believed(encoder, edges, 50, 1) != trust_story.believed(encoder, edges, 50, 2)
