@@ -20,7 +20,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -287,15 +287,8 @@ def believed(encoder: Any, train: np.ndarray, count: int, seed: int) -> list[tup
 def options(steps: int, batch: int, sizes: Sizes) -> Any:
     from launch.options import TrainOptions
 
-    return TrainOptions(
-        learning_rate=sizes.rate,
-        weight_decay=0.01,
-        warmup_ratio=0.05,
-        batch_size=batch,
-        max_steps=steps,
-        save_steps=10**6,
-        log_steps=50,
-    )
+    seldom = TrainOptions(weight_decay=0.01, warmup_ratio=0.05, save_steps=10**6, log_steps=50)
+    return replace(seldom, learning_rate=sizes.rate, batch_size=batch, max_steps=steps)
 
 
 def learned(
@@ -371,7 +364,8 @@ def page(data: dict[str, Any]) -> str:
         f"Seeds {', '.join(map(str, data['seeds']))}; `{data['command']}`; commits `{', '.join(data['commits'])}`; "
         f"two CPU cores, {data['threads']} thread, shared with other work; {min(minutes):.0f} to {max(minutes):.0f} "
         f"minutes a language model. Held-out edges of Bitcoin-alpha: {tests}; no pair has its other direction in "
-        "training. Mean ± half of a 95 % interval over seeds (Student's t).",
+        "training. Mean ± half of a 95 % interval over seeds (Student's t). Text alone learns the signs of training "
+        "edges; tool and soft tokens learn, on pairs of strangers, signs drawn by the chance that the predictor gives.",
         "",
         f"| who answers | {' | '.join(COLUMNS.values())} |",
         "|---" * (len(COLUMNS) + 1) + "|",
