@@ -53,6 +53,8 @@ class Sizes:
     layers: int = 2
     batch: int = 64
     steps: int = 250
+    soft_steps: int = 500
+    """Of the text model, which goes on with soft tokens; after 250 some seeds had not settled (docs/log.md)."""
     tool_batch: int = 32
     tool_steps: int = 1000
     """The tool's chats are longer, and the numbers of members have to be copied."""
@@ -155,14 +157,14 @@ def by_soft_tokens(
 
     rows = [
         {"prompt": prompt(u, v), "response": WORDS[sign]}
-        for u, v, sign in believed(encoder, train, sizes.steps * sizes.batch, seed)
+        for u, v, sign in believed(encoder, train, sizes.soft_steps * sizes.batch, seed)
     ]
     run = RunFolder(home / "soft").open({}, seed)
     fit(
         model,
         SupervisedObjective(tokenizer.pad_token_id),
         encode_rows(rows, renderer),
-        options=options(sizes.steps, sizes.batch, sizes),
+        options=options(sizes.soft_steps, sizes.batch, sizes),
         run=run,
         name="soft",
         seed=seed,

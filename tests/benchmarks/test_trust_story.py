@@ -13,7 +13,9 @@ from benchmarks import trust_story
 from benchmarks.trust_story import Sizes
 from launch.tools_pool import Pool
 
-SMALL = Sizes(hidden=32, layers=1, batch=16, steps=20, tool_batch=16, tool_steps=80, rate=1e-2, epochs=20)
+SMALL = Sizes(
+    hidden=32, layers=1, batch=16, steps=20, soft_steps=20, tool_batch=16, tool_steps=80, rate=1e-2, epochs=20
+)
 
 
 def camps(members: int = 40, edges: int = 500) -> np.ndarray:
