@@ -302,7 +302,7 @@ def run(folder: Path, minutes: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not file.exists():
         write_rows(file, json.loads((RESULTS / "signed_links.json").read_text(encoding="utf-8"))["cells"])
-    done = {(row["graph"], row["split"], row["method"]) for row in read_rows(file, forgive_broken=True)}
+    done = {key(row) for row in read_rows(file, forgive_broken=True)}
     splits: dict[tuple[str, str], Split] = {}
     for graph, name, methods in plan():
         for method in methods:
@@ -313,7 +313,12 @@ def run(folder: Path, minutes: float) -> None:
             row = {**cell(splits[graph, name], method), "machine": machine(), "at": datetime.now(UTC).isoformat()}
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(row) + "\n")
+            done.add(key(row))  # the plan may name it again further down
             print(graph, name, method, {k: round(v, 3) for k, v in row["all"].items()}, row["cpu_seconds"], flush=True)
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["graph"], row["split"], row["method"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -324,7 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if not asked.write:
         run(asked.folder, asked.minutes)
-    write(read_rows(asked.folder / "cells.jsonl", forgive_broken=True), list(METHODS), [list(p) for p in plan()])
+    cells = {key(row): row for row in read_rows(asked.folder / "cells.jsonl", forgive_broken=True)}
+    write(list(cells.values()), list(METHODS), [list(p) for p in plan()])
 
 
 if __name__ == "__main__":
