@@ -249,7 +249,7 @@ def plan() -> Iterator[tuple[str, str, list[str]]]:
     for split in OWN:
         yield "bitcoin-alpha", split, ["SGCN bilinear, spectral"]
     yield "bitcoin-otc", "sga1", ["SGCN + SGA, spectral", "SGCN + CSG, random", "SGCN + CSG, spectral"]
-    for split in ("sga1", *OWN[:2]):
+    for split in ("sga1", *OWN):
         yield "bitcoin-alpha", split, ["SDGNN", "SiGAT", "SiGAT + SGA"]
 
 

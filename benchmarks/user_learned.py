@@ -20,7 +20,7 @@ from tasks.graph.user.encoder import HISTORY, UserEncoder
 from tasks.graph.user.graph import Graph
 from tasks.graph.user.metrics import clustering_scores
 
-SEEDS = 3
+SEEDS = 5
 GRAPHS = (("cora", "clean"), ("cora", "attack 0.2"), ("citeseer", "clean"), ("citeseer", "attack 0.2"))
 EVERY = 20
 """Epochs between those whose terms are kept."""
