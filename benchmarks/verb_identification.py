@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from launch.runfolder import git_commit
 from reasoning.verbs import SelectionalAssociation, conceptualise, wordnet
 from reasoning.verbs.arguments import ROLES, Argument, Role, arguments
 from reasoning.verbs.concepts import Concepts, argument_quality, heaviest
@@ -127,16 +127,10 @@ def cell(texts: Texts, text: str, role: Role, taxonomy_name: str, k: int, seed: 
                 **result._asdict(), "unproven": sum(not c.proven for c in chosen.values()),
                 "unsolved": sum(not c.chosen for c in chosen.values()),
                 "known": float(np.mean([p.term in taxonomy for p in pairs])), "counted": statistics.total,
-                "commit": commit(),
+                "commit": (git_commit() or "unknown")[:7],
             }
         )  # fmt: skip
     return rows
-
-
-@cache
-def commit() -> str:
-    asked = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def extraction(texts: Texts) -> dict[str, dict[str, float]]:
