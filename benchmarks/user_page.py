@@ -165,11 +165,13 @@ def graphs_of(rows: dict[tuple[str, str], Any]) -> list[str]:
 
 
 def scaling(rows: list[dict[str, Any]]) -> str:
+    commit = (rows[-1]["machine"]["commit"] or "unknown")[:10]
     lines = ["## Cost by size, given graph alone", ""]
     lines += [
-        "`OMP_NUM_THREADS=1 python -m benchmarks.user_scaling`: planted partitions, 10 edges a node, 32 features,"
+        "`OMP_NUM_THREADS=1 python -m benchmarks.user_scaling`: planted partitions, 10 edges a node and as controls",
+        f"ten times the edges on as many nodes, 32 features, width 64, 16 clusters; commit {commit}.",
+        "",
     ]
-    lines += [f"width 64, 16 clusters; commit {(rows[-1]['machine']['commit'] or 'unknown')[:10]}.", ""]
     lines += ["| edges | nodes | CPU s an epoch | µs an edge | set-up s | peak GB |", "|---|---|---|---|---|---|"]
     for row in rows:
         best = min(row["epoch_cpu_seconds"])

@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.user_scaling
 
-Planted partitions of 16 blocks with 10 edges a node, 32 features, width 64; each size in a process of its own. Seconds
-are CPU time, the smallest of the epochs; memory is the peak of the whole process, graph and imports included. Written
-to runs/user_graph/scaling.json, which `benchmarks.user_graph` puts on its page.
+Planted partitions of 16 blocks with 10 edges a node, 32 features, width 64, and as controls ten times the edges on as
+many nodes; each size in a process of its own. Seconds are CPU time, the smallest of the epochs; memory is the peak of
+the whole process, graph and imports included. Written to runs/user_graph/scaling.json, which `benchmarks.user_graph`
+puts on its page.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from typing import Any
 from benchmarks.measure import machine, resident
 from launch.runfolder import write_json
 
-SIZES = (100_000, 1_000_000, 10_000_000)
+SIZES = (
+    (100_000, 10_000),
+    (1_000_000, 10_000),
+    (1_000_000, 100_000),
+    (10_000_000, 100_000),
+    (10_000_000, 1_000_000),
+)
+"""Edges and nodes; the second and the fourth are the controls."""
 EPOCHS = {100_000: 10, 1_000_000: 5, 10_000_000: 3}
 BLOCKS, FEATURES, WIDTH = 16, 32, 64
 OUT = Path("runs/user_graph/scaling.json")
@@ -28,20 +36,19 @@ OUT = Path("runs/user_graph/scaling.json")
 
 def main() -> None:
     rows = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
-    for edges in SIZES:
-        if any(row["asked"] == edges for row in rows):
+    for edges, nodes in SIZES:
+        if any((row["asked"], row["nodes"]) == (edges, nodes) for row in rows):
             continue
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.user_scaling", str(edges)], capture_output=True, text=True, check=False
-        )
+        command = [sys.executable, "-m", "benchmarks.user_scaling", str(edges), str(nodes)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"{edges} edges failed:\n{done.stderr[-2000:]}")
+            raise SystemExit(f"{edges} edges on {nodes} nodes failed:\n{done.stderr[-2000:]}")
         rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
         write_json(OUT, rows)
         print(rows[-1], flush=True)
 
 
-def measure(asked: int) -> dict[str, Any]:
+def measure(asked: int, n: int) -> dict[str, Any]:
     """One size: nodes, edges, CPU seconds of set-up and of an epoch, peak of resident memory."""
     import torch
 
@@ -50,7 +57,6 @@ def measure(asked: int) -> dict[str, Any]:
     from tasks.graph.user.noise import planted_partition
     from tasks.graph.user.options import Options
 
-    n = asked // 10
     within = n // BLOCKS * (n // BLOCKS - 1) / 2 * BLOCKS
     across = n * (n - 1) / 2 - within
     edges, X, _ = planted_partition(n, BLOCKS, 0.8 * asked / within, 0.2 * asked / across, 0, FEATURES)
@@ -77,6 +83,6 @@ def measure(asked: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(json.dumps(measure(int(sys.argv[1]))))
+        print(json.dumps(measure(int(sys.argv[1]), int(sys.argv[2]))))
     else:
         main()
