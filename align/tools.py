@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from align.preference import PreferenceModel
 
 
-@tool(seconds=120, megabytes=16_384)
+@tool(imports=["align.preference"], seconds=120, megabytes=16_384)
 def score_answers(prompt: str, answers: list[str], model: str) -> dict[str, Any]:
     """Judge several answers to one prompt with a trained preference model.
 
@@ -42,7 +42,7 @@ def _model(folder: str) -> PreferenceModel:
     return PreferenceModel.from_pretrained(folder).eval()
 
 
-@tool(seconds=30, megabytes=1024)
+@tool(imports=["align.preference.game"], seconds=30, megabytes=1024)
 def nash_mixture(win_probability: list[list[float]]) -> dict[str, Any]:
     """Find how often to give each of several options when preferences between them may go in circles.
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -49,18 +49,25 @@ class Limits:
     """What one call may take."""
 
     seconds: float = 30.0
-    """Wall time, waiting for a free process not counted."""
+    """Wall time; waiting for a free process, and importing what the tool names, is not counted."""
     megabytes: int = 1024
     """Memory beyond what the process had before the call."""
     result_bytes: int = 65_536
     """Of the result as JSON."""
 
 
-def tool(**limits: Any) -> Callable[[Function], Function]:
-    """Set the `Limits` of a tool; without it a function has the default ones. The function itself stays as it is."""
+def tool(imports: Sequence[str] = (), **limits: Any) -> Callable[[Function], Function]:
+    """Set the `Limits` of a tool; without it a function has the default ones. The function itself stays as it is.
+
+    Args:
+        imports: modules that the function imports when it is called; a process imports them before the clock of its
+            first call of this tool starts.
+        **limits: of `Limits`.
+    """
 
     def mark(function: Function) -> Function:
         function.__tool_limits__ = Limits(**limits)  # type: ignore[attr-defined]
+        function.__tool_imports__ = tuple(imports)  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -78,6 +85,8 @@ class ToolSpec:
     target: str
     """"module:function", by which a process of its own finds it."""
     limits: Limits = Limits()
+    imports: tuple[str, ...] = ()
+    """Modules that a process imports before the tool's first call there."""
 
     @classmethod
     def of(cls, function: Callable[..., Any], name: str | None = None) -> ToolSpec:
@@ -111,8 +120,8 @@ class ToolSpec:
             raise ConfigError(
                 f'tool {called} states no unit; add "Returns:" to its docstring, what it gives and in what unit'
             )
-        limits = getattr(function, "__tool_limits__", Limits())
-        return cls(called, schema, " ".join(unit.split()), target, limits)
+        limits, imports = getattr(function, "__tool_limits__", Limits()), getattr(function, "__tool_imports__", ())
+        return cls(called, schema, " ".join(unit.split()), target, limits, imports)
 
     @property
     def description(self) -> str:

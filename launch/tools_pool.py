@@ -30,6 +30,7 @@ from launch.tools import Limits, ToolError, ToolSpec, choose, parse_arguments
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that reach a tool. No others do: they may hold keys."""
 _START_SECONDS = 60.0
+"""For a process to start, and for it to import what a tool needs."""
 
 
 class Pool:
@@ -124,7 +125,10 @@ class _Worker:
     """One process of `launch.tools_worker`, or the place for one."""
 
     def __init__(self, tools: Mapping[str, ToolSpec], data: Path) -> None:
-        self._hello = {"tools": {name: spec.target for name, spec in tools.items()}, "data": str(data)}
+        known = {name: [spec.target, *spec.imports] for name, spec in tools.items()}
+        self._hello = {"tools": known, "data": str(data)}
+        self._ready: set[str] = set()
+        """Tools whose modules the process has imported."""
         self._process: subprocess.Popen[bytes] | None = None
         self._left = b""
         self._fences: list[str] = []
@@ -136,15 +140,22 @@ class _Worker:
 
     def call(self, name: str, arguments: dict[str, Any], limits: Limits) -> str:
         """The result as JSON text."""
-        process = self._running()
-        request = {"tool": name, "arguments": arguments, **vars(limits)}
+        process, request = self._running(), {"tool": name, **vars(limits)}
+        if name not in self._ready:
+            self._answered(process, {**request, "seconds": _START_SECONDS}, " for its imports", "try again")
+            self._ready.add(name)
+        return self._answered(process, {**request, "arguments": arguments}, "", "give it less at a time")["result"]
+
+    def _answered(
+        self, process: subprocess.Popen[bytes], request: dict[str, Any], work: str, remedy: str
+    ) -> dict[str, Any]:
+        """What the process answers, if that is no complaint."""
+        name, seconds = request["tool"], request["seconds"]
         try:
-            answer = self._ask(process, request, limits.seconds)
+            answer = self._ask(process, request, seconds)
         except TimeoutError as error:
             self.end()
-            raise ToolError(
-                f"{name} took longer than {limits.seconds:g} s and was ended; give it less at a time"
-            ) from error
+            raise ToolError(f"{name} took longer than {seconds:g} s{work} and was ended; {remedy}") from error
         except (EOFError, BrokenPipeError) as error:
             code = process.wait()
             self.end()
@@ -156,7 +167,7 @@ class _Worker:
             self.end()
         if "error" in answer:
             raise ToolError(answer["error"])
-        return answer["result"]
+        return answer
 
     def end(self) -> None:
         """End the process; the next call starts another one."""
@@ -174,7 +185,7 @@ class _Worker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.end()
-        self._left = b""
+        self._left, self._ready = b"", set()
         self._scratch = tempfile.TemporaryDirectory(prefix="arbiter-tool-")
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         scratch = str(Path(self._scratch.name).resolve())

@@ -2,11 +2,13 @@
 
 It reads lines of JSON and answers with lines of JSON. The first line says which tools there are, where their data are
 and what `sys.path` is; then the fences of `launch.tools_guard` go up, before any tool's module is imported. Every
-further line is one call. What a tool prints goes to stderr.
+further line is one call, or, without arguments, has a tool's modules imported before its first call. What a tool
+prints goes to stderr.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -33,7 +35,7 @@ def main() -> None:
     data, targets = Path(hello["data"]), hello["tools"]
     os.chdir(data)
     os.environ["ARBITER_TOOL_DATA"] = str(data)
-    modules = [target.partition(":")[0] for target in targets.values()]
+    modules = [target.partition(":")[0] for names in targets.values() for target in names]
     fences = raise_fences(readable(modules, data), data, Path(os.environ["TMPDIR"]))
     _send(answers, {"fences": fences})
     functions: dict[str, Callable[..., Any]] = {}
@@ -43,10 +45,12 @@ def main() -> None:
         # The caller ends a call that takes too long; the alarm does if there is no caller any more.
         signal.setitimer(signal.ITIMER_REAL, call["seconds"] + 2)
         try:
-            if name not in functions:
-                functions[name] = _find(targets[name])
-            allow_memory(call["megabytes"])
-            answer = {"result": _json(name, functions[name](**call["arguments"]), call["result_bytes"])}
+            answer: dict[str, Any] = {}
+            if "arguments" in call:
+                allow_memory(call["megabytes"])
+                answer["result"] = _json(name, functions[name](**call["arguments"]), call["result_bytes"])
+            else:
+                functions[name] = _find(*targets[name])
         except BaseException as error:
             answer = _failure(name, error, call["megabytes"])
         allow_memory(None)
@@ -54,9 +58,14 @@ def main() -> None:
         _send(answers, answer)
 
 
-def _find(target: str) -> Callable[..., Any]:
+def _find(target: str, *imports: str) -> Callable[..., Any]:
+    """The tool's function, and what it will import. What is not installed is for the tool to say."""
     module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    function = getattr(importlib.import_module(module), name)
+    for needed in imports:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(needed)
+    return function
 
 
 def _send(answers: Any, answer: dict[str, Any]) -> None:

@@ -10,8 +10,10 @@ from launch.tools import data_path, tool
 if TYPE_CHECKING:
     from reasoning.verbs.lexicon import Lexicon
 
+IMPORTS = ("reasoning.verbs.lexicon", "scipy.sparse")
 
-@tool(seconds=120, megabytes=2048)
+
+@tool(imports=IMPORTS, seconds=120, megabytes=2048)
 def argument_concepts(
     verb: str, role: Literal["subject", "object"], k: int = 5, text: str | None = None
 ) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def argument_concepts(
     }
 
 
-@tool(seconds=120, megabytes=2048)
+@tool(imports=IMPORTS, seconds=120, megabytes=2048)
 def check_argument(
     verb: str, role: Literal["subject", "object"], term: str, k: int = 5, text: str | None = None
 ) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from launch.tools import Limits, ToolError, ToolSpec
 from launch.tools_pool import Pool
 from tests.launch.call_cost import measured
 from tests.launch.toy import environment
-from tests.launch.toy_tools import misbehave, mix, whoami
+from tests.launch.toy_tools import misbehave, mix, slow_to_start, whoami
 
 TOOLS = {spec.name: spec for spec in (ToolSpec.of(mix), ToolSpec.of(misbehave), ToolSpec.of(whoami))}
 
@@ -99,6 +99,27 @@ def test_a_tool_that_takes_too_long_is_ended(pool: Pool) -> None:
         start = time.monotonic()
         assert "took longer than 0.5 s and was ended" in fails(pool, how)
         assert time.monotonic() - start < 20  # and a new process was started
+
+
+def test_imports_do_not_count_towards_the_time_of_a_call(data: Path) -> None:
+    """The module takes 1 s, a call may take .5. A module that is not there is left for the tool to complain of."""
+    spec = ToolSpec.of(slow_to_start)
+    with Pool({spec.name: spec}, data, workers=1) as pool:
+        assert json.loads(pool.call(spec.name, {}))["result"] == 1.0
+    unnamed = replace(spec, imports=())
+    with Pool({spec.name: unnamed}, data, workers=1) as pool, pytest.raises(ToolError, match=r"took longer than 0.5 s"):
+        pool.call(spec.name, {})
+
+
+def test_imports_that_never_end_are_ended(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ToolSpec.of(slow_to_start)
+    with Pool({spec.name: spec}, data, workers=1) as pool:
+        pool.fences()  # the process is there
+        monkeypatch.setattr("launch.tools_pool._START_SECONDS", 0.2)
+        with pytest.raises(ToolError, match=r"longer than 0.2 s for its imports and was ended; try again"):
+            pool.call(spec.name, {})
+        monkeypatch.undo()
+        assert json.loads(pool.call(spec.name, {}))["result"] == 1.0
 
 
 def test_a_tool_that_wants_too_much_memory_is_told(pool: Pool) -> None:

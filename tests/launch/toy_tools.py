@@ -76,6 +76,18 @@ def misbehave(how: str, what: str = "") -> Any:
     return getattr(Misbehaviour, how)(what)
 
 
+@tool(imports=["tests.launch.slow_to_import", "no_such_module"], seconds=0.5)
+def slow_to_start() -> float:
+    """Use a module whose import takes longer than a call may.
+
+    Returns:
+        How long the import took, in seconds.
+    """
+    from tests.launch.slow_to_import import SECONDS
+
+    return SECONDS
+
+
 class Misbehaviour:
     """What a tool should not do."""
 

@@ -15,7 +15,7 @@ MOST_PAIRS = 2000
 MOST_EDGES = 100_000
 
 
-@tool(seconds=60, megabytes=4096)
+@tool(imports=["tasks.graph.signed.encoder"], seconds=60, megabytes=4096)
 def predict_link_sign(pairs: list[list[int]], encoder: str) -> dict[str, Any]:
     """Predict whether a link between two members of a signed network is positive (trust) or negative (distrust).
 
@@ -43,7 +43,7 @@ def _encoder(folder: str) -> SignedGraphEncoder:
     return SignedGraphEncoder.from_pretrained(folder)
 
 
-@tool(seconds=60, megabytes=2048)
+@tool(imports=["tasks.graph.signed.triangles"], seconds=60, megabytes=2048)
 def edge_difficulty(edges: list[list[int]], most: int = 20) -> dict[str, Any]:
     """Find the edges of a signed network that disagree with the edges around them.
 

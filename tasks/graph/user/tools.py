@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from tasks.graph.user.encoder import UserEncoder
     from tasks.graph.user.graph import Graph
 
+IMPORTS = ("tasks.graph.user.encoder", "torch_geometric.nn")
 MOST_NODES = 5000
 MOST_LEARNED = 500
 """Nodes up to which `denoise_graph` may learn a graph: one call then takes seconds."""
 
 
-@tool(seconds=120, megabytes=4096, result_bytes=262_144)
+@tool(imports=IMPORTS, seconds=120, megabytes=4096, result_bytes=262_144)
 def cluster_nodes(
     edges: list[list[int | str]],
     n_clusters: int,
@@ -53,7 +54,7 @@ def cluster_nodes(
     }
 
 
-@tool(seconds=120, megabytes=4096, result_bytes=1_048_576)
+@tool(imports=IMPORTS, seconds=120, megabytes=4096, result_bytes=1_048_576)
 def denoise_graph(
     edges: list[list[int | str]],
     features: list[list[float]],
