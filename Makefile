@@ -12,9 +12,10 @@ PIP := $(BIN)/python -m pip install -q
 demo: $(STAMP)  ## train a preference model and align a tiny policy with it, from scratch
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/arbiter run configs/align/demo.yaml
 
-# Two workers of one thread each: a file's tests stay together, so that each server and engine is started once.
+# Two workers of one thread each: a file's tests stay together, so that each server and engine is started once. The order
+# is that of tests/conftest.py, long files first.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from launch.errors import DataError
-from launch.tools import data_path, tool
+from launch.tools import data_path, tool, written
 
 if TYPE_CHECKING:
     from align.preference import PreferenceModel
@@ -26,7 +26,8 @@ def score_answers(prompt: str, answers: list[str], model: str) -> dict[str, Any]
         answer that beats all others, null if they go in circles; mixture, the chance in 0 to 1 with which to give each
         answer so that none beats the mixture; cyclicity, the share in 0 to 1 of the scores that no ranking explains.
     """
-    scores = _model(str(data_path(model))).score(prompt, answers)
+    folder = data_path(model)
+    scores = _model(str(folder), written(folder)).score(prompt, answers)
     return {
         "win_probability": scores.P.round(6),
         "winner": scores.winner,
@@ -36,7 +37,7 @@ def score_answers(prompt: str, answers: list[str], model: str) -> dict[str, Any]
 
 
 @lru_cache(maxsize=1)
-def _model(folder: str) -> PreferenceModel:
+def _model(folder: str, when: int) -> PreferenceModel:
     from align.preference import PreferenceModel
 
     return PreferenceModel.from_pretrained(folder).eval()

@@ -17,6 +17,7 @@ reader forgives a line that a kill cut short.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -366,6 +367,7 @@ def environment(seed: int) -> dict[str, Any]:
     }
 
 
+@functools.cache  # what a process runs is what was there when it first asked, whatever is committed meanwhile
 def git_commit() -> str | None:
     """The commit of the code that runs, with "+" when tracked files differ from it; None outside a checkout."""
     here = Path(__file__).resolve().parent

@@ -156,14 +156,13 @@ class ToolSpec:
             )
         unknown = [name for name in arguments if name not in self._properties]
         if unknown:  # first, for a misspelt argument is missing too
-            near = difflib.get_close_matches(unknown[0], self._properties, 1)
+            near = difflib.get_close_matches(str(unknown[0]), self._properties, 1)
             told = f"did you mean {near[0]}?" if near else f"it takes {self._takes()}"
             raise ToolError(f"{self.name}: unknown argument {unknown[0]!r}; {told}")
         error = best_match(self._validator.iter_errors(arguments))
         if error is not None:
             raise ToolError(f"{self.name}: {self._complaint(error)}")
-        integers = {k for k, v in self.parameters["properties"].items() if v.get("type") == "integer"}
-        return {k: int(v) if k in integers else v for k, v in arguments.items()}
+        return {name: _whole(value, self._properties[name]) for name, value in arguments.items()}
 
     @cached_property
     def _validator(self) -> Any:
@@ -185,7 +184,7 @@ class ToolSpec:
             missing = [name for name in error.validator_value if name not in error.instance]
             return f"argument {missing[0]} is missing; it takes {self._takes()}"
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.path).lstrip(".")
-        got = json.dumps(error.instance, ensure_ascii=False)
+        got = json.dumps(error.instance, ensure_ascii=False, default=repr)
         got = got if len(got) <= 60 else f"{got[:60]}…"
         if error.validator == "type":
             return f"{where} is {got}; it must be of type {type_name(error.schema)}"
@@ -201,31 +200,46 @@ def available(names: Iterable[str] = ()) -> dict[str, ToolSpec]:
     """The tools that are installed, or those of `names` among them, in the order of their names.
 
     Raises:
-        ConfigError: an unknown name, or a function that is no tool.
+        ToolError: an unknown name.
+        ConfigError: a function that is no tool, or an entry point that cannot be imported.
     """
     points = {point.name: point for point in entry_points(group=GROUP)}
     wanted = list(names) or list(points)
     for name in wanted:
         choose(points, name)
-    return {name: ToolSpec.of(points[name].load(), name) for name in sorted(wanted)}
+    return {name: ToolSpec.of(_loaded(points[name]), name) for name in sorted(wanted)}
+
+
+def _loaded(point: Any) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever another project's module raises
+        owner = point.dist.name if point.dist else "unknown"
+        raise ConfigError(
+            f"tool {point.name} ({point.value}, of {owner}) cannot be imported: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}; mend or uninstall that package"
+        ) from error
 
 
 def choose(tools: Mapping[str, Any], name: str) -> Any:
     """``tools[name]``; raises ToolError with the nearest names if there is none."""
     if name in tools:
         return tools[name]
-    near = difflib.get_close_matches(name, tools, 3, 0.4) or sorted(tools)
+    near = difflib.get_close_matches(str(name), tools, 3, 0.4) or sorted(tools)
     raise ToolError(f"there is no tool {name!r}; " + (f"use {' or '.join(near)}" if near else "none is installed"))
 
 
 def parse_arguments(text: str) -> Any:
-    """Arguments that a model wrote as JSON; raises ToolError for what is none (NaN included)."""
+    """Arguments that a model wrote as JSON; raises ToolError for what is none (NaN and half a character included)."""
 
     def refuse(word: str) -> None:
         raise ValueError(f"{word} is no JSON")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        given = json.loads(text, parse_constant=refuse)
+        if "\\ud" in text.lower():  # half of an emoji: no tokenizer and no file takes it
+            json.dumps(given, ensure_ascii=False).encode()
+        return given
     except (ValueError, RecursionError) as error:
         raise ToolError(f'the arguments are no JSON ({error}); write one object, such as {{"name": 1}}') from error
 
@@ -244,6 +258,13 @@ def data_path(name: str) -> Path:
         some = ", ".join(sorted(entry.name for entry in root.iterdir())[:5]) if root.is_dir() else ""
         raise ToolError(f"{name} is not in the data folder; there is {some or 'nothing'}")
     return path
+
+
+def written(path: Path) -> int:
+    """When the newest file of a folder was written, in nanoseconds: for the key of a cache of what was read from it, so
+    that a folder that was replaced is read again.
+    """
+    return max(file.stat().st_mtime_ns for file in (path, *(path.iterdir() if path.is_dir() else ())))
 
 
 # ---------------------------------------------------------------- schemas
@@ -279,6 +300,14 @@ def _no_json(hint: Any) -> str | None:
     if parts:
         return next((bad for bad in map(_no_json, parts) if bad is not None), None)
     return None if hint in _PLAIN else getattr(hint, "__name__", str(hint))
+
+
+def _whole(value: Any, schema: Mapping[str, Any]) -> Any:
+    """A number such as 3.0 as 3, where the schema has integers and no other numbers."""
+    found = schema.get("type")
+    kinds = found if isinstance(found, list) else [found]
+    whole = isinstance(value, float) and "integer" in kinds and "number" not in kinds
+    return int(value) if whole else value
 
 
 def type_name(schema: Mapping[str, Any]) -> str:

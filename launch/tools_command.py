@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from launch.tools_pool import Pool
 
 
 def add_parser(commands: Any) -> None:
@@ -137,6 +141,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     tools = available(arguments.tools)
     with Pool(tools, _folder(arguments.data), arguments.workers) as pool:
         if arguments.http is None:
+            _end_at_signals(pool)
             serve_stdio(pool)
         else:
             token = token_from(arguments.token_env, arguments.host)
@@ -145,3 +150,14 @@ def _serve(arguments: argparse.Namespace) -> int:
             except KeyboardInterrupt:
                 return 130
     return 0
+
+
+def _end_at_signals(pool: Pool) -> None:
+    """End at SIGTERM and Ctrl-C, though a thread waits for stdin and Python would wait for that thread."""
+
+    def end(number: int, frame: Any) -> None:
+        pool.close()
+        os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)

@@ -30,9 +30,20 @@ _MACHINE = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/sys", "/sys/d
 """What libraries read of the machine itself."""
 _LARGEST_FILE = 64 * 2**20
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGING = frozenset(
-    ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown")
-)
+_CHANGING: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+    "os.truncate": ((0, None),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.link": ((0, 2), (1, 3)),
+    "os.symlink": ((1, 2),),  # what a link names is no change; who opens it is asked then
+}
+"""Events, and in their arguments the places of each path that changes and of the folder that it is relative to."""
+_FOLLOWING = frozenset(("os.chmod", "os.chown", "os.truncate"))
+"""Of those, the ones that change what a link leads to."""
 _STARTING = frozenset(
     ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn")
 )
@@ -50,6 +61,8 @@ def readable(modules: Iterable[str], data: Path) -> list[Path]:
     roots = [data, *map(Path, (sys.prefix, sys.base_prefix, sys.exec_prefix, *_MACHINE))]
     for name in {"launch", *(module.partition(".")[0] for module in modules)}:
         spec = importlib.util.find_spec(name)
+        if spec and spec.submodule_search_locations is None and spec.has_location:
+            roots.append(Path(str(spec.origin)))  # a module that is one file; what lies beside it stays out of reach
         for place in map(Path, (spec and spec.submodule_search_locations) or ()):
             # and the packages beside it, which it may import; never what else lies there
             roots += [place, *(beside for beside in place.parent.iterdir() if (beside / "__init__.py").is_file())]
@@ -105,8 +118,10 @@ def _audit(roots: list[Path], data: Path, scratch: Path) -> None:
         elif event in ("os.listdir", "os.scandir", "os.chdir"):
             reading(args[0])
         elif event in _CHANGING:
-            if not os.path.realpath(os.fsdecode(args[0])).startswith(own):
-                refuse(f"change {os.fsdecode(args[0])} ({event})")
+            for path, folder in _CHANGING[event]:
+                real = _changed(args[path], -1 if folder is None else args[folder], event in _FOLLOWING)
+                if not real.startswith(own):
+                    refuse(f"change {args[path]} ({event})")
         elif event in _NETWORK:
             refuse(f"reach the network ({event})")
         elif event in _STARTING:
@@ -115,6 +130,19 @@ def _audit(roots: list[Path], data: Path, scratch: Path) -> None:
             refuse(f"unpickle ({args[0]}.{args[1]}): pickled data can run any code; use safetensors or JSON")
 
     sys.addaudithook(watch)
+
+
+def _changed(path: Any, folder: int, following: bool) -> str:
+    """The real place of what a change changes: an open file, or a name, from an open folder where there is one (not
+    -1). A link in the last place is followed or is itself what changes.
+    """
+    if isinstance(path, int):
+        return os.path.realpath(f"/proc/self/fd/{path}")
+    name = os.fsdecode(path)
+    if folder >= 0:
+        name = os.path.join(f"/proc/self/fd/{folder}", name)  # noqa: PTH118 (an absolute name stays what it is)
+    above, last = os.path.split(name)
+    return os.path.realpath(name) if following else os.path.join(os.path.realpath(above), last)  # noqa: PTH118
 
 
 # ---------------------------------------------------------------- the kernel's fences

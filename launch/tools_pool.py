@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Pool:
             raise ConfigError(f"data folder {data} is not there; make it, or name another one")
         if workers < 1:
             raise ConfigError(f"workers {workers}: use 1 or more")
+        self._closed = False
         self._free: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._all = [_Worker(self.tools, self.data) for _ in range(workers)]
         for worker in self._all:
@@ -65,18 +67,18 @@ class Pool:
 
         Raises:
             ToolError: no such tool, arguments that do not fit, a limit that was passed, or the tool's own complaint.
+            ConfigError: the pool is closed.
         """
         spec: ToolSpec = choose(self.tools, name)
         fitting = spec.check(arguments)
-        worker = self._free.get()
-        try:
+        with self._free_worker() as worker:
             result = worker.call(name, fitting, spec.limits)
-        finally:
-            self._free.put(worker)
         return f'{{"result": {result}, "unit": {json.dumps(spec.unit, ensure_ascii=False)}}}'
 
     def answer(self, name: str, arguments: Any) -> tuple[str, bool]:
-        """`call` as text for a model, and whether it went well; `arguments` may be JSON text. Raises nothing."""
+        """`call` as text for a model, and whether it went well; `arguments` may be JSON text. Raises only
+        where there is nobody to ask: ConfigError for a closed pool.
+        """
         try:
             given = parse_arguments(arguments) if isinstance(arguments, str) else arguments
             return self.call(name, given), True
@@ -103,14 +105,30 @@ class Pool:
 
     def fences(self) -> list[str]:
         """What holds the tools on this machine; see `launch.tools_guard`."""
+        with self._free_worker() as worker:
+            return worker.fences()
+
+    @contextmanager
+    def _free_worker(self) -> Iterator[_Worker]:
+        """A process that does nothing else meanwhile. One that is left in the middle of a call (Ctrl-C) is ended: its
+        answer must not be taken for that of the next call.
+        """
         worker = self._free.get()
         try:
-            return worker.fences()
+            if self._closed:
+                raise ConfigError("this pool of tools is closed; make another one")
+            yield worker
+        except ToolError:
+            raise
+        except BaseException:
+            worker.end()
+            raise
         finally:
             self._free.put(worker)
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes; calls are refused from here on."""
+        self._closed = True
         for worker in self._all:
             worker.end()
 
@@ -189,7 +207,9 @@ class _Worker:
         self._scratch = tempfile.TemporaryDirectory(prefix="arbiter-tool-")
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         scratch = str(Path(self._scratch.name).resolve())
-        kept |= {"TMPDIR": scratch, "HOME": scratch, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        # '' is where the caller stands; the process stands in the data folder, from which no code may come.
+        places = [str(Path(place).absolute()) for place in sys.path]
+        kept |= {"TMPDIR": scratch, "HOME": scratch, "PYTHONPATH": os.pathsep.join(places)}
         # Nothing is looked for elsewhere; GPUs and the semaphores of process pools are fenced off.
         kept |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "JOBLIB_MULTIPROCESSING": "0"}
         self._process = subprocess.Popen(
@@ -201,7 +221,7 @@ class _Worker:
             start_new_session=True,  # Ctrl-C is for the caller, who ends the process
         )
         try:
-            self._fences = self._ask(self._process, {**self._hello, "path": sys.path}, _START_SECONDS)["fences"]
+            self._fences = self._ask(self._process, {**self._hello, "path": places}, _START_SECONDS)["fences"]
         except (TimeoutError, EOFError, BrokenPipeError) as error:
             self.end()
             raise ToolError("the tools' process did not start; see what it wrote to stderr") from error

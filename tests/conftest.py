@@ -6,6 +6,7 @@ said at the end.
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before torch or transformers is imported anywhere.
@@ -27,6 +28,26 @@ hypothesis.settings.load_profile("repeatable")
 
 DATA = Path(os.environ.get("ARBITER_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
 DESELECTED = pytest.StashKey[dict[str, int]]()
+ONE_SERVER = {f"tests/launch/{name}.py" for name in ("test_generate_server", "test_generate_vllm", "test_judge_vllm")}
+"""Files whose tests ask the same vLLM server: one worker gets them all, so that it is started once."""
+LONG = (
+    *sorted(ONE_SERVER),
+    "tests/launch/test_distributed.py",
+    "tests/reasoning/test_legal_recipe.py",
+    "tests/reasoning/agent/test_train.py",
+    "tests/test_configs.py",
+    "tests/launch/test_checkpoint.py",
+    "tests/reasoning/test_conflict_two_processes.py",
+    "tests/align/preference/test_two_processes.py",
+    "tests/align/preference/test_serving.py",
+    "tests/align/selfplay/test_two_processes.py",
+    "tests/align/selfplay/test_rounds.py",
+    "tests/tasks/graph/test_user_encoder.py",
+    "tests/reasoning/agent/test_models.py",
+    "tests/align/selfplay/test_vllm_rounds.py",
+    "tests/launch/test_tools_mcp.py",
+)
+"""Files of half a minute and more. They go first: one that is left to the end keeps a single worker busy."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -48,6 +69,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=list(dropped))
         items[:] = [item for item in items if item not in dropped]
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """transformers' Trainer collects garbage at the start of every fit, half a second where it has all that the test
+    files import to look through. What is there by now stays anyway.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As ``--dist loadfile``, and the files of `ONE_SERVER` together."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class TogetherScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "one server" if file in ONE_SERVER else file
+
+    return TogetherScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 class _Workers:

@@ -6,6 +6,7 @@ diagnosed on the way (`instance.diagnose`): what is odd about them is counted, n
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,6 +84,26 @@ def of_file(options: DataOptions, seed: int, test: int = 0) -> Feed:
     """
     skipped: Counter[str] = Counter()
     extractor = make_extractor(options.extractor) if options.extractor else None  # a wrong name costs no reading
+    sides = _split(options, seed, skipped)
+
+    def row(instance: Instance) -> Row:
+        if extractor is not None:
+            instance = with_paths(instance, extractor)
+        return {"prompt": chat_prompt(instance, options.mode, options.budget), "instance": instance.to_json()}
+
+    learn, held = (list(map(row, side)) for side in sides)
+    return Feed(learn, held[: test or None], dict(skipped + _odd(itertools.chain(*sides))))
+
+
+def training_rows(options: DataOptions, seed: int) -> int:
+    """How many rows `of_file` gives to learn from, counted without writing a prompt. It raises what that raises."""
+    if options.extractor:
+        make_extractor(options.extractor)
+    return len(_split(options, seed, Counter())[0])
+
+
+def _split(options: DataOptions, seed: int, skipped: Counter[str]) -> tuple[list[Instance], list[Instance]]:
+    """The file's instances as they will be shown: to learn from, and to measure on."""
     read = _read(options, seed, skipped)
     if options.entailment:
         read = keep_entailed(read, entailment(options.entailment), options.least_entailment, skipped)
@@ -93,15 +114,12 @@ def of_file(options: DataOptions, seed: int, test: int = 0) -> Feed:
     if options.tokens:
         fillers = list(dict.fromkeys(p for instance in found for c in instance.contexts for p in passages(c)))
         found = [lengthen(instance, fillers, options.tokens, seed) for instance in found]
-    sides: tuple[list[Row], list[Row]] = ([], [])
+    sides: tuple[list[Instance], list[Instance]] = ([], [])
     for instance in found:
-        if extractor is not None:
-            instance = with_paths(instance, extractor)
-        prompt = chat_prompt(instance, options.mode, options.budget)
-        sides[split_of(instance.question, (0.9, 0.1))].append({"prompt": prompt, "instance": instance.to_json()})
+        sides[split_of(instance.question, (0.9, 0.1))].append(instance)
     if not all(sides):
         raise DataError(f"{options.path}: {len(found)} usable conflicts leave one split empty; give more rows")
-    return Feed(sides[0], sides[1][: test or None], dict(skipped + _odd(found)))
+    return sides
 
 
 def keep_short(given: Sequence[Row], tokens: Callable[[Any], int], most: int) -> list[Row]:

@@ -10,6 +10,7 @@ travels as one JSON string (a column of a data set), so that it reaches a reward
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -227,9 +228,12 @@ _SCRIPT_SHARE = 0.1
 
 def _scripts(text: str) -> set[str]:
     """Scripts that hold at least a tenth of the letters (a lone foreign name is no second language)."""
-    letters = [ord(c) for c in text[:20_000] if c.isalpha()]
-    counts = {name: sum(low <= c <= high for c in letters) for name, (low, high) in _SCRIPTS.items()}
-    return {name for name, count in counts.items() if letters and count >= _SCRIPT_SHARE * len(letters)}
+    letters = Counter(filter(str.isalpha, text[:20_000]))
+    counts = {
+        name: sum(n for letter, n in letters.items() if low <= ord(letter) <= high)
+        for name, (low, high) in _SCRIPTS.items()
+    }
+    return {name for name, count in counts.items() if letters and count >= _SCRIPT_SHARE * letters.total()}
 
 
 def _plain(instance: Instance) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 from launch.contracts import Result
 from launch.errors import ConfigError
 from launch.options import GRPOOptions, RunOptions, TrainOptions
-from reasoning.conflict.feed import DataOptions, Feed, keep_short, of_file, of_world
+from reasoning.conflict.feed import DataOptions, Feed, keep_short, of_file, of_world, training_rows
 from reasoning.conflict.reward import Rules
 from reasoning.conflict.warmup import BaseOptions, WarmupOptions, from_scratch, warmed_up
 from tasks.worlds.conflicts import ConflictsWorld
@@ -177,4 +177,4 @@ def estimate(config: Config) -> Any:
 def _rows_for_estimate(config: Config) -> int | None:
     if not config.data.path:
         return config.world.train
-    return len(of_file(config.data, config.run.seed).train) if Path(config.data.path).exists() else None
+    return training_rows(config.data, config.run.seed) if Path(config.data.path).exists() else None

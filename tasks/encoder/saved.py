@@ -15,6 +15,7 @@ from launch.errors import CheckpointError
 from launch.runfolder import write_json
 
 _SETTINGS, _TENSORS = "encoder.json", "encoder.safetensors"
+_FILES = {_SETTINGS, _TENSORS, checkpoint.MANIFEST}
 
 
 class SavedEncoder(ABC):
@@ -40,11 +41,15 @@ class SavedEncoder(ABC):
         """Write the encoder into `folder`, replacing one that was saved there before.
 
         Raises:
-            CheckpointError: the folder holds something else, or cannot be written.
+            CheckpointError: the folder holds anything else, is a file, or cannot be written.
         """
         target = Path(folder)
-        if target.exists() and not (target / _SETTINGS).is_file() and any(target.iterdir()):
-            raise CheckpointError(f"{target} is in the way: it holds no encoder; save into a new folder")
+        if target.is_file():
+            raise CheckpointError(f"{target} is in the way: it is a file; save into a new folder")
+        held = {entry.name for entry in target.iterdir()} if target.exists() else set()
+        if held not in (set(), _FILES):
+            other = min(held - _FILES or held)
+            raise CheckpointError(f"{target} is in the way: it holds {other} and is no encoder; save into a new folder")
         arrays = {name: np.ascontiguousarray(array) for name, array in self.tensors().items()}
         with checkpoint.writing(target, sum(array.nbytes for array in arrays.values())) as out:
             write_json(out / _SETTINGS, {"encoder": type(self).__name__, "settings": self.settings()})

@@ -173,7 +173,8 @@ class SoftTokens(PreTrainedModel):
         return model
 
     def read(self, table: VectorTable) -> None:
-        """Read the vectors of `table` from now on: other items, or the same ones encoded anew.
+        """Read the vectors of `table` from now on: other items, or the same ones encoded anew. Renderers that were made
+        before follow.
 
         Raises:
             DataError: vectors of another width.
@@ -182,7 +183,9 @@ class SoftTokens(PreTrainedModel):
         if width != self.config.table_width:
             raise DataError(f"the table's vectors have width {width}, this model reads {self.config.table_width}")
         self.table = torch.from_numpy(np.ascontiguousarray(table.vectors)).to(self.table.device)
-        self.config.rows, self.spans = rows, dict(table.spans)
+        self.config.rows, spans = rows, dict(table.spans)
+        self.spans.clear()  # not a new dict: renderers hold this one
+        self.spans.update(spans)
 
     def renderer(
         self, tokenizer: Any, max_length: int = 2048, cut: Cut = "prompt_left", end: End = "force"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from transformers.utils import get_json_schema
 
 from launch.errors import ConfigError
-from launch.tools import Limits, ToolError, ToolSpec, available, choose, data_path, parse_arguments
+from launch.tools import GROUP, Limits, ToolError, ToolSpec, available, choose, data_path, parse_arguments
 from tests.launch import toy_tools
 from tests.launch.toy_tools import mix
 
@@ -63,6 +64,7 @@ def test_fitting_arguments_pass(spec: ToolSpec, more: dict[str, Any]) -> None:
 def test_a_whole_number_written_with_a_point_becomes_an_int(spec: ToolSpec) -> None:
     """JSON Schema calls 3.0 an integer; range() would not."""
     assert isinstance(spec.check({**GOOD, "times": 3.0})["times"], int)
+    assert isinstance(spec.check({**GOOD, "either": 3.0})["either"], int)  # int or str
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_others_are_told_why_in_one_line(spec: ToolSpec, arguments: Any, told: s
     assert str(caught.value).startswith(told) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("text", ["{bad", '{"a": NaN}', "", "[" * 100_000])
+@pytest.mark.parametrize("text", ["{bad", '{"a": NaN}', "", "[" * 100_000, r'{"a": "\ud83d"}'])
 def test_what_is_no_json_is_told(text: str) -> None:
     with pytest.raises(ToolError, match="the arguments are no JSON"):
         parse_arguments(text)
@@ -117,6 +119,16 @@ def test_installed_tools_are_found() -> None:
         available(["nash_mixtures"])
     with pytest.raises(ToolError, match="there is no tool 'a'; none is installed"):
         choose({}, "a")
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [*entry_points(group=GROUP), EntryPoint("broken", "no_such_module:broken", GROUP)]
+    monkeypatch.setattr("launch.tools.entry_points", lambda group: points)
+    with pytest.raises(
+        ConfigError, match=r"tool broken \(no_such_module:broken, of unknown\) cannot be imported: Modul"
+    ):
+        available()
+    assert list(available(["nash_mixture"])) == ["nash_mixture"]  # and does not stand in the way of others
 
 
 def test_the_page_lists_every_tool() -> None:

@@ -99,6 +99,39 @@ def test_stdio(tmp_path: Path) -> None:
     assert unknown.is_error and "there is no tool 'none'; use " in unknown.content[0].text
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stdio_ends_at_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """At the first one, while the client holds stdin open; its workers end with it."""
+    command = [sys.executable, "-m", "launch.cli", "tools", "serve", "nash_mixture", "--data", str(tmp_path)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    try:
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}}
+        steps: list[dict[str, Any]] = [
+            {"id": 1, "method": "initialize", "params": hello},
+            {"method": "notifications/initialized"},
+            {"id": 2, "method": "tools/call", "params": {"name": "nash_mixture", "arguments": {"win_probability": P}}},
+        ]
+        for step in steps:
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", **step}).encode() + b"\n")
+            process.stdin.flush()
+            if "id" in step:
+                assert b'"result"' in process.stdout.readline()
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+        assert not psutil.wait_procs(workers, 5)[1]
+        assert process.stderr.read() == b""
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+
+
 def test_http_asks_for_its_token_and_ends_cleanly(tmp_path: Path) -> None:
     """On loopback; 401 without the token or with another one; SIGTERM ends server and workers."""
     with serving(tmp_path, "nash_mixture", "--workers", "1", TOOLS=TOKEN) as (url, said, process):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +78,23 @@ def test_answers_for_models_are_text_whatever_happens(pool: Pool) -> None:
         assert not well and list(json.loads(text)) == ["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("mix", {"numbers": np.ones(2), "times": 2}),
+        ("mix", {"numbers": [1], "times": np.float32(2)}),
+        ("mix", {1: 2}),
+        (None, {}),
+        ("mix", '{"numbers": [1], "times": 2, "mode": "\\ud83d"}'),
+    ],
+)
+def test_answers_to_what_no_json_gives(pool: Pool, name: Any, arguments: Any) -> None:
+    """Arrays, keys and names of Python, and half an emoji, which no tokenizer would take back."""
+    text, well = pool.answer(name, arguments)
+    assert not well and "\n" not in json.loads(text)["error"]
+    text.encode()
+
+
 def test_functions_look_like_the_tools_to_trl(pool: Pool) -> None:
     """Same schema, same signature; TRL calls them by keyword and writes str(result) into the prompt."""
     for made, original in zip(pool.functions(), (mix, misbehave, whoami), strict=True):
@@ -120,6 +139,29 @@ def test_imports_that_never_end_are_ended(data: Path, monkeypatch: pytest.Monkey
             pool.call(spec.name, {})
         monkeypatch.undo()
         assert json.loads(pool.call(spec.name, {}))["result"] == 1.0
+
+
+def test_an_interrupted_call_leaves_no_answer_behind(data: Path) -> None:
+    """As Ctrl-C in a notebook does: the call after it gets its own answer, and gets it at once."""
+
+    class InterruptedError(BaseException):
+        pass
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise InterruptedError
+
+    patient = {"misbehave": replace(TOOLS["misbehave"], limits=Limits())}
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with Pool(patient, data, workers=1) as pool:
+            does(pool, "fine")
+            timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+            timer.start()
+            with pytest.raises(InterruptedError):
+                does(pool, "wait", "1")
+            assert [does(pool, "wait", what) for what in ("0", "0.1")] == ["0", "0.1"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_tool_that_wants_too_much_memory_is_told(pool: Pool) -> None:
@@ -217,6 +259,39 @@ def test_nothing_is_written_but_scratch(pool: Pool, data: Path) -> None:
     assert not (data / "new.txt").exists() and (data / "note.txt").exists()
 
 
+def test_nothing_leaves_scratch(pool: Pool, data: Path) -> None:
+    """By its name or through a link; what lies in scratch may be removed as a tree."""
+    assert does(pool, "remove_folder") is False
+    for how in ("move_out", "link_out"):
+        assert "a tool may not change" in fails(pool, how, data / "new.txt")
+    mode = (data / "note.txt").stat().st_mode
+    assert "a tool may not change" in fails(pool, "change_through_a_link", data / "note.txt")
+    assert not (data / "new.txt").exists() and (data / "note.txt").stat().st_mode == mode
+
+
+def test_no_code_comes_from_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the caller is `python -c` or a notebook, whose path begins with '', "where I stand"."""
+    (tmp_path / "planted.py").write_text("")
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    with Pool(TOOLS, tmp_path, workers=1) as pool:
+        assert "No module named 'planted'" in fails(pool, "bring", "planted")
+
+
+def test_a_tool_in_a_module_of_one_file(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be read wherever it lies; what lies beside it may not."""
+    (tmp_path / "single_file_tool.py").write_text(
+        'def size(name: str) -> int:\n    """Say how long a file is.\n\n    Args:\n        name: A file.\n\n'
+        '    Returns:\n        Its length in bytes.\n    """\n    return len(open(name).read())\n'
+    )
+    (tmp_path / "beside.txt").write_text("outside")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = ToolSpec.of(importlib.import_module("single_file_tool").size)
+    with Pool({"size": spec}, data, workers=1) as pool:
+        assert json.loads(pool.call("size", {"name": "note.txt"}))["result"] == 6
+        with pytest.raises(ToolError, match="a tool may not read"):
+            pool.call("size", {"name": str(tmp_path / "beside.txt")})
+
+
 def test_no_process_no_network_no_pickle(pool: Pool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -261,3 +336,7 @@ def test_what_a_pool_needs(tmp_path: Path) -> None:
         Pool(TOOLS, tmp_path / "none")
     with pytest.raises(ConfigError, match="workers 0"):
         Pool(TOOLS, tmp_path, workers=0)
+    with Pool(TOOLS, tmp_path) as pool:
+        pass
+    with pytest.raises(ConfigError, match="this pool of tools is closed; make another one"):
+        pool.call("whoami", {})

@@ -96,6 +96,11 @@ class Misbehaviour:
         return "fine"
 
     @staticmethod
+    def wait(what: str) -> str:
+        time.sleep(float(what))
+        return what
+
+    @staticmethod
     def hang(what: str) -> None:
         time.sleep(60)
 
@@ -191,6 +196,37 @@ class Misbehaviour:
             return (Path(folder) / "a").read_text(encoding="utf-8")
 
     @staticmethod
+    def remove_folder(what: str) -> bool:
+        """Made, filled and removed in scratch; rmtree names files relative to open folders."""
+        import shutil
+        import tempfile
+
+        folder = Path(tempfile.mkdtemp())
+        (folder / "a").write_text("kept for a moment")
+        shutil.rmtree(folder)
+        return folder.exists()
+
+    @staticmethod
+    def move_out(what: str) -> None:
+        _in_scratch().rename(what)
+
+    @staticmethod
+    def link_out(what: str) -> None:
+        Path(what).symlink_to(_in_scratch())
+
+    @staticmethod
+    def change_through_a_link(what: str) -> None:
+        link = _in_scratch().with_name("link")
+        link.symlink_to(what)
+        link.chmod(0o600)
+
+    @staticmethod
+    def bring(what: str) -> str:
+        import importlib
+
+        return importlib.import_module(what).__name__
+
+    @staticmethod
     def start(what: str) -> int:
         return subprocess.run(["true"], check=False).returncode
 
@@ -223,6 +259,15 @@ class Misbehaviour:
         import pickle
 
         return pickle.loads(b"cos\ngetcwd\n(tR.")  # noqa: S301 (refused before it does anything)
+
+
+def _in_scratch() -> Path:
+    """A file that a tool may have."""
+    import tempfile
+
+    file = Path(tempfile.mkdtemp()) / "a"
+    file.write_text("mine")
+    return file
 
 
 def no_docstring(a: int) -> int:

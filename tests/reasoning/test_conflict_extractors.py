@@ -13,7 +13,7 @@ from reasoning.conflict import Context, Instance, build_instance, extract_paths,
 from reasoning.conflict.completion import build_prompt
 from reasoning.conflict.extract import make_extractor
 from reasoning.conflict.extract_models import links
-from reasoning.conflict.feed import DataOptions, of_file
+from reasoning.conflict.feed import DataOptions, of_file, training_rows
 from reasoning.conflict.text import split_words
 
 PEOPLE, TOWNS = ("ann", "bob", "cleo", "dan"), ("oslo", "rome", "lima")
@@ -162,6 +162,7 @@ def test_the_extractor_is_an_option_of_the_data(ner: Path, tmp_path: Path) -> No
         assert read == with_paths(read, extractor) and read.contexts[0].paths.kind == "graph"
         assert "(ann |" in row["prompt"][0]["content"]
     by_rules = of_file(DataOptions(path=path), seed=0)
+    assert training_rows(DataOptions(path=path), seed=0) == len(by_rules.train)
     assert all("(ann |" not in row["prompt"][0]["content"] for row in by_rules.train)
     with pytest.raises(ConfigError, match="unknown extractor 'spacey'"):
         of_file(DataOptions(path="nowhere.jsonl", extractor="spacey"), seed=0)

@@ -69,6 +69,20 @@ def test_saving_never_replaces_what_is_no_encoder(fitted: Means, tmp_path: Path)
     with pytest.raises(CheckpointError, match="is in the way"):
         fitted.save_pretrained(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+    with pytest.raises(CheckpointError, match=r"thesis\.txt is in the way: it is a file"):
+        fitted.save_pretrained(tmp_path / "thesis.txt")
+
+
+def test_saving_replaces_only_what_an_encoder_is_made_of(fitted: Means, tmp_path: Path) -> None:
+    """Neither another program's encoder.json nor notes beside our own encoder."""
+    (tmp_path / "encoder.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"it holds encoder\.json and is no encoder"):
+        fitted.save_pretrained(tmp_path)
+    fitted.save_pretrained(tmp_path / "e")
+    (tmp_path / "e" / "notes.md").write_text("precious")
+    with pytest.raises(CheckpointError, match=r"it holds notes\.md and is no encoder"):
+        fitted.save_pretrained(tmp_path / "e")
+    assert (tmp_path / "e" / "notes.md").read_text() == "precious"
 
 
 def test_a_table_keeps_each_items_own_vectors(fitted: Means) -> None:

@@ -331,8 +331,10 @@ def test_other_items_can_be_read(same: SoftTokens) -> None:
     """The table is exchanged, the projector stays: vectors of a word under a new name give that word."""
     body = decoder()
     model = SoftTokens.from_decoder(body, words_table(body), projector="identity")
+    before = model.renderer(make_tokenizer())
     model.read(VectorTable.make(["new"], body.get_input_embeddings().weight.detach().numpy()[[33]]))
     ids = model.renderer(make_tokenizer()).prompt_ids(f"a{soft('new')}")
+    assert before.prompt_ids(f"a{soft('new')}") == ids  # a renderer that was there follows
     with torch.no_grad():
         hard = body(input_ids=torch.tensor([[w if w < model.first_id else 33 for w in ids]])).logits
         assert torch.equal(model(input_ids=torch.tensor([ids])).logits, hard)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from launch.errors import DataError
-from launch.tools import data_path, tool
+from launch.tools import data_path, tool, written
 
 if TYPE_CHECKING:
     from tasks.graph.signed.encoder import SignedGraphEncoder
@@ -32,12 +32,13 @@ def predict_link_sign(pairs: list[list[int]], encoder: str) -> dict[str, Any]:
     bad = next((i for i, pair in enumerate(pairs) if len(pair) != 2), None)
     if bad is not None:
         raise DataError(f"pair {bad} has {len(pairs[bad])} members; a pair is [from, to]")
-    chances = _encoder(str(data_path(encoder))).predict(pairs)
+    folder = data_path(encoder)
+    chances = _encoder(str(folder), written(folder)).predict(pairs)
     return {"positive": chances.round(6).tolist(), "sign": [1 if chance > 0.5 else -1 for chance in chances]}
 
 
 @lru_cache(maxsize=2)
-def _encoder(folder: str) -> SignedGraphEncoder:
+def _encoder(folder: str, when: int) -> SignedGraphEncoder:
     from tasks.graph.signed.encoder import SignedGraphEncoder
 
     return SignedGraphEncoder.from_pretrained(folder)
