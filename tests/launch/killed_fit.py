@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.launch.forked import in_child
+from tests.launch.forked import before_forks, in_child
 
 # Each case is the list of instants at which successive runs are killed; the run after the last one is left alone.
 CASES: dict[str, list[tuple[str, int]]] = {
@@ -97,6 +97,7 @@ def fit(folder: Path, instant: tuple[str, int] | None) -> None:
 
 def main(folder: Path) -> None:
     import launch.trainer  # noqa: F401 (imported once, before the forks)
+    before_forks()
 
     print(
         json.dumps(

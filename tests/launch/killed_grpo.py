@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.launch.forked import in_child
+from tests.launch.forked import before_forks, in_child
 
 # Reward calls at which successive runs are killed; the run after the last one is left alone.
 CASES: dict[str, list[int]] = {
@@ -64,6 +64,7 @@ def main(folder: Path) -> None:
     from launch.grpo_fit import grpo_fit_trainer
 
     grpo_fit_trainer()  # imported once, before the forks
+    before_forks()
     codes = {
         case: [in_child(partial(fit, folder / case, kill_at, "adapters" in case)) for kill_at in [*kills, None]]
         for case, kills in CASES.items()

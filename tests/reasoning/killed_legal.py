@@ -16,7 +16,7 @@ from typing import Any
 
 import transformers
 
-from tests.launch.forked import in_child
+from tests.launch.forked import before_forks, in_child
 
 CASES: dict[str, list[int]] = {
     "never": [],
@@ -73,6 +73,7 @@ def fit_legal(folder: Path, die: int | None) -> None:
 
 def main(folder: Path) -> None:
     import launch.trainer  # noqa: F401 (imported once, before the forks)
+    before_forks()
 
     ended = {
         case: [in_child(partial(fit_legal, folder / case.replace(" ", "_"), die)) for die in (*dies, None)]

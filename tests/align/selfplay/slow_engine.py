@@ -19,7 +19,7 @@ from launch.contracts import Completion, Generator, Prompt, Sampling
 from launch.runfolder import RunFolder
 from tests.align.selfplay.test_rounds import config
 
-PATIENCE, WORK = 4.0, 10.0
+PATIENCE, WORK = 4.0, 6.5
 """Seconds that collectives wait, and that sampling takes."""
 
 
