@@ -251,6 +251,8 @@ def plan() -> Iterator[tuple[str, str, list[str]]]:
     yield "bitcoin-otc", "sga1", ["SGCN + SGA, spectral", "SGCN + CSG, random", "SGCN + CSG, spectral"]
     for split in ("sga1", *OWN):
         yield "bitcoin-alpha", split, ["SDGNN", "SiGAT", "SiGAT + SGA"]
+    for split in ("sga1", *OWN):
+        yield "bitcoin-otc", split, ["SDGNN", "GAT, spectral", "GAT + SGA, spectral"]
 
 
 def cell(split: Split, method: str) -> dict[str, Any]:
