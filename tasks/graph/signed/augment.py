@@ -21,15 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from launch.errors import ConfigError
 from tasks.graph.signed.backbones import LinkHead
 from tasks.graph.signed.edges import SignedGraph, find
-from tasks.graph.signed.options import Thresholds
+from tasks.graph.signed.options import ALMOST_ONE, Thresholds
 from tasks.graph.signed.triangles import Pairs, pair_counts, two_paths
 
 ROWS = 100
 """Rows of the pair table scored at once."""
-_ALMOST_ONE = -0.005
-"""log p that counts as 1.0: the authors' candidate files hold log-probabilities with two decimals."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,11 @@ def score_pairs(graph: SignedGraph, z: np.ndarray, head: LinkHead) -> Scored:
 
 
 def augment(graph: SignedGraph, scored: Scored, limits: Thresholds) -> tuple[SignedGraph, Changes]:
-    """The augmented training graph, on the same nodes: edges kept, in their order, then those added."""
+    """The augmented training graph, on the same nodes: edges kept, in their order, then those added.
+
+    Raises:
+        ConfigError: thresholds that leave no edges, or none of one of the graph's signs.
+    """
     floor = np.where(graph.sign > 0, limits.delete_positive, limits.delete_negative)
     kept = np.exp(scored.own) >= floor
     u, v, s = (np.concatenate(parts) for parts in zip(*_accepted(graph, scored, limits), strict=True))
@@ -99,6 +102,13 @@ def augment(graph: SignedGraph, scored: Scored, limits: Thresholds) -> tuple[Sig
         np.concatenate([graph.target[kept], target]),
         np.concatenate([graph.sign[kept], sign]),
     )
+    for word, one in (("positive", 1), ("negative", -1)):
+        if (graph.sign == one).any() and not (augmented.sign == one).any():
+            raise ConfigError(
+                f"augmentation leaves none of {(graph.sign == one).sum()} {word} edges; "
+                f"lower augment.thresholds.delete_{word}, now {getattr(limits, f'delete_{word}')}",
+                f"augment.thresholds.delete_{word}",
+            )
     return augmented, changes(graph, augmented)
 
 
@@ -109,7 +119,7 @@ def _accepted(graph: SignedGraph, scored: Scored, limits: Thresholds) -> Iterato
         (scored.positive, 1, limits.add_positive),
         (scored.negative, -1, limits.add_negative),
     ):
-        sure = candidates.logp >= min(np.log(threshold), _ALMOST_ONE)
+        sure = candidates.logp >= min(np.log(threshold), ALMOST_ONE)
         i, j = candidates.i[sure], candidates.j[sure]
         signed, total = two_paths(pairs, i, j)
         clean = total - sign * signed <= 0

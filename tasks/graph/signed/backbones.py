@@ -21,10 +21,9 @@ from torch.nn import functional as F
 
 from launch.errors import ConfigError
 from tasks.graph.signed.edges import SignedGraph
+from tasks.graph.signed.options import Head, check_choice
 from tasks.graph.signed.pairs import NonEdges, pair_dots
 from tasks.graph.signed.scorer import PairHead
-
-Head = Literal["linear", "bilinear"]
 
 
 class LinkHead(nn.Module):
@@ -36,6 +35,7 @@ class LinkHead(nn.Module):
 
     def __init__(self, dim: int, kind: Head = "linear") -> None:
         super().__init__()
+        check_choice("head", kind, Head)
         self.linear = nn.Linear(2 * dim, 3)
         self.bilinear = nn.Parameter(torch.randn(3, dim, dim) / dim**1.5) if kind == "bilinear" else None
 
@@ -143,12 +143,15 @@ class SGCN(ThreeClasses):
         return found
 
 
+Union = Literal["GCN", "GAT"]
+
+
 class Unsigned(ThreeClasses):
     """GCN or GAT on the union of all edges, in both directions."""
 
     def __init__(
         self,
-        kind: Literal["GCN", "GAT"],
+        kind: Union,
         graph: SignedGraph,
         x: np.ndarray,
         dim: int = 64,
@@ -157,6 +160,7 @@ class Unsigned(ThreeClasses):
         weight: float = 5.0,
     ) -> None:
         super().__init__(graph, x, dim, head, weight)
+        check_choice("kind", kind, Union)
         self.net: Any = getattr(library().models, kind)(x.shape[1], dim, layers, dim)
         ends = np.concatenate([graph.source, graph.target]), np.concatenate([graph.target, graph.source])
         keys = np.unique(ends[0] * graph.n + ends[1])

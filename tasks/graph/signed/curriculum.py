@@ -13,13 +13,11 @@ with l the share to start from. All examples after stage T.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from launch.errors import ConfigError, DataError
-
-Pacing = Literal["linear", "root", "geometric"]
+from launch.errors import DataError
+from tasks.graph.signed.options import STAGES, Pacing, check_pace, check_stages
 
 
 @dataclass(frozen=True)
@@ -31,23 +29,21 @@ class Curriculum:
     pacing: Pacing = "linear"
     start: float = 0.25
     """lambda_0 in (0, 1]: the share of examples in stage 0."""
-    stages: int = 20
+    stages: int = STAGES["csg"]
     """T: all examples are used from stage T on."""
     epochs_per_stage: int = 101
     first_stage: int = 0
     """The stage that epoch 0 belongs to."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.start <= 1:
-            raise ConfigError(f"start {self.start} is no share; give one above 0, at most 1", "start")
-        if self.stages < 1 or self.epochs_per_stage < 1:
-            raise ConfigError(f"{self.stages} stages of {self.epochs_per_stage} epochs; both are 1 or more", "stages")
+        check_pace(self.pacing, self.start, self.stages, self.epochs_per_stage)
 
     @classmethod
     def of(cls, difficulty: np.ndarray, **pace: object) -> Curriculum:
         """By ascending `difficulty` [m], equal ones in the order given.
 
         Raises:
+            ConfigError: a pace that cannot be.
             DataError: a difficulty that is not finite.
         """
         values = np.asarray(difficulty, dtype=np.float64)
@@ -61,10 +57,15 @@ class Curriculum:
         return cls.of(difficulty, **pace)
 
     @classmethod
-    def sga(cls, difficulty: np.ndarray, epochs: int, stages: int = 30, start: float = 0.25) -> Curriculum:
-        """SGA's: T = 30, lambda_0 = .25, epochs // T epochs a stage, and the first epoch is in stage 1."""
-        length = max(1, epochs // stages)
-        return cls.of(difficulty, stages=stages, start=start, epochs_per_stage=length, first_stage=1)
+    def sga(cls, difficulty: np.ndarray, epochs: int, stages: int = STAGES["sga"], start: float = 0.25) -> Curriculum:
+        """SGA's: T = 30, lambda_0 = .25, epochs // T epochs a stage, and the first epoch is in stage 1.
+
+        Raises:
+            ConfigError: fewer epochs than stages.
+        """
+        check_pace("linear", start, stages, 1)
+        check_stages(stages, epochs)
+        return cls.of(difficulty, stages=stages, start=start, epochs_per_stage=epochs // stages, first_stage=1)
 
     @property
     def epochs(self) -> int:

@@ -18,6 +18,7 @@ import numpy as np
 from launch.errors import DataError
 from tasks.graph.checked import checked
 from tasks.graph.checksums import SIGNED
+from tasks.graph.signed.edges import INT64, Places, SignedGraph, beyond_int64
 
 NAMES = ("bitcoin-alpha", "bitcoin-otc", "wiki-elec", "wiki-RfA")
 _CSG = {
@@ -66,14 +67,32 @@ def load_signed(name: str, split: Literal["sga1", "csg1"] | None = None) -> np.n
 def read_edges(path: Path) -> np.ndarray:
     """Rows of source, target, sign from a text file: separated by commas, tabs or spaces, without a header.
 
+    Returns:
+        int64 [m, 3]. Whether they make a graph is not looked at: `read_graph` does.
+
     Raises:
-        DataError: a line that is none, or an empty file; names file and line.
+        DataError: a line that is none, a number beyond int64, or an empty file; names file and line.
     """
+    return _numbered_edges(path)[0]
+
+
+def read_graph(path: Path) -> SignedGraph:
+    """The graph of a file that `read_edges` can read.
+
+    Raises:
+        DataError: what `read_edges` and `SignedGraph.of` refuse; names file and line, or both lines.
+    """
+    rows, lines = _numbered_edges(path)
+    return SignedGraph.of(rows, places=Places(str(path), lines))
+
+
+def _numbered_edges(path: Path) -> tuple[np.ndarray, list[int]]:
+    """int64 [m, 3], and the line that each comes from."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({error}); give a file of source, target, sign") from error
-    rows = []
+    rows, numbers = [], []
     for number, line in enumerate(lines, 1):
         words = line.replace(",", " ").split()
         if not words:
@@ -84,10 +103,14 @@ def read_edges(path: Path) -> np.ndarray:
             raise DataError(
                 f"{path}:{number}: {line[:40]!r} is not source, target, sign; three whole numbers"
             ) from None
+        beyond = next((value for value in (source, target, sign) if value not in INT64), None)
+        if beyond is not None:
+            raise beyond_int64(beyond, f"{path}:{number}")
         rows.append((source, target, sign))
+        numbers.append(number)
     if not rows:
         raise DataError(f"{path}: no edges; give rows of source, target, sign")
-    return np.array(rows, dtype=np.int64)
+    return np.array(rows, dtype=np.int64), numbers
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ The choice matters more than augmentation or curriculum do (docs/signed_graphs.m
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import eigsh
@@ -15,8 +15,6 @@ from scipy.sparse.linalg import eigsh
 from launch.errors import DataError
 from tasks.graph.signed.edges import SignedGraph
 from tasks.graph.signed.triangles import Pairs
-
-Inputs = Literal["spectral", "random"]
 
 
 def random_inputs(graph: SignedGraph, width: int, seed: int) -> np.ndarray:
@@ -26,17 +24,25 @@ def random_inputs(graph: SignedGraph, width: int, seed: int) -> np.ndarray:
 
 def spectral_inputs(graph: SignedGraph, width: int, seed: int = 0) -> np.ndarray:
     """float32 [n, width]: unit eigenvectors as columns, by falling magnitude of their eigenvalues, the largest entry of
-    each positive; columns of zeros where n does not give `width` of them. Nodes without edges have rows of zeros.
+    each positive; columns of zeros where n does not give `width` of them. Nodes without edges have rows of zeros. All
+    zeros where the two directions of every pair disagree, so that the matrix is zero.
+
+    Where its rank is below `width`, the last columns are any orthonormal ones that it turns to zero: they repeat with
+    the seed, and tell nothing.
     """
+    found = np.zeros((graph.n, width), dtype=np.float32)
     pairs = Pairs.of(graph)
     matrix = pairs.signed_matrix.sign()
+    if not matrix.count_nonzero():  # ARPACK has nowhere to start from
+        return found
     k = min(width, graph.n - 1)
-    start = np.random.default_rng(seed).standard_normal(graph.n)
-    values, vectors = eigsh(matrix, k=k, which="LM", v0=start)
+    generator = np.random.default_rng(seed)
+    start = generator.standard_normal(graph.n)
+    # Lanczos iterations that end in an invariant subspace, as on any graph of low rank, go on from a drawn vector.
+    values, vectors = eigsh(matrix, k=k, which="LM", v0=start, rng=generator)
     vectors = vectors[:, np.argsort(-np.abs(values), kind="stable")]
     vectors *= np.sign(vectors[np.abs(vectors).argmax(0), np.arange(k)])
     vectors[pairs.degree == 0] = 0
-    found = np.zeros((graph.n, width), dtype=np.float32)
     found[:, :k] = vectors
     return found
 

@@ -52,10 +52,12 @@ def learn(
         validation: int64 [k, 3], edges that choose the backbone's epoch; None: the last one.
 
     Raises:
-        ConfigError: an augmentation by something else than an SGCN.
+        ConfigError: an augmentation by something else than an SGCN, thresholds that delete all edges of a sign, or
+            fewer epochs than SGA's stages.
         DataError: edges of one sign only, or features that do not fit.
     """
     made = None
+    curriculum.stages_within(backbone.epochs)  # before the encoder's training, which takes a while
     if augmentation.enabled:
         if augmentation.encoder.backbone != "sgcn":
             raise ConfigError("pairs are scored by an SGCN alone; set augment.encoder.backbone=sgcn")
@@ -70,17 +72,22 @@ def learn(
 def schedule(
     graph: SignedGraph, backbone: BackboneOptions, options: CurriculumOptions
 ) -> tuple[Curriculum | None, BackboneOptions]:
-    """The curriculum over a graph's edges, and the backbone's options with the epochs that it takes."""
+    """The curriculum over a graph's edges, and the backbone's options with the epochs that it takes.
+
+    Raises:
+        ConfigError: fewer epochs than SGA's stages.
+    """
     if options.kind == "none":
         return None, backbone
+    stages = options.stages_within(backbone.epochs)
     hard = difficulty(graph)
     if options.kind == "sga":
-        return Curriculum.sga(hard, backbone.epochs, options.stages, options.start), backbone
+        return Curriculum.sga(hard, backbone.epochs, stages, options.start), backbone
     plan = Curriculum.csg(
         hard,
         pacing=options.pacing,
         start=options.start,
-        stages=options.stages,
+        stages=stages,
         epochs_per_stage=options.epochs_per_stage,
     )
     return plan, replace(backbone, epochs=plan.epochs)

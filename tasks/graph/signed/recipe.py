@@ -19,27 +19,35 @@ from typing import TYPE_CHECKING, Literal
 from launch.contracts import Result
 from launch.errors import ConfigError
 from launch.options import RunOptions
-from tasks.graph.signed.options import AugmentOptions, BackboneOptions, CurriculumOptions
+from tasks.graph.signed.options import AugmentOptions, BackboneOptions, CurriculumOptions, check_choice
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+Graph = Literal["planted", "bitcoin-alpha", "bitcoin-otc", "wiki-elec", "wiki-RfA"]
+Split = Literal["drawn", "pairs", "csg", "sga1", "csg1"]
 
 
 @dataclass
 class DataOptions:
     """Which graph, and which of its edges are held out."""
 
-    graph: Literal["planted", "bitcoin-alpha", "bitcoin-otc", "wiki-elec", "wiki-RfA"] = "planted"
+    graph: Graph = "planted"
     """Real ones are read from ARBITER_DATA."""
     path: str = ""
     """A file of source, target, sign, in place of `graph`."""
-    split: Literal["drawn", "pairs", "csg", "sga1", "csg1"] = "drawn"
+    split: Split = "drawn"
     """drawn: at random for each sign; pairs: both directions of a pair on one side; csg: 85/5/10, the epoch chosen on
     the 5 %; sga1, csg1: as published, the latter with its validation edges."""
     test: float = 0.2
     """Share of held-out edges of drawn and pairs."""
 
     def __post_init__(self) -> None:
+        check_choice("graph", self.graph, Graph)
+        check_choice("split", self.split, Split)
+        if not 0 < self.test < 1:
+            raise ConfigError(f"test {self.test} is no share that can be held out; give one between 0 and 1", "test")
         if self.split in ("sga1", "csg1") and (self.path or self.graph == "planted"):
             raise ConfigError(f"split {self.split} is of a published graph; use drawn, pairs or csg", "split")
 
@@ -53,6 +61,9 @@ class Config:
     curriculum: CurriculumOptions = field(default_factory=CurriculumOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     run: RunOptions = field(default_factory=lambda: RunOptions(folder="runs/signed"))
+
+    def __post_init__(self) -> None:
+        self.curriculum.stages_within(self.backbone.epochs)
 
 
 def main(config: Config) -> Result:
@@ -101,7 +112,7 @@ def main(config: Config) -> Result:
 
 def _edges(config: Config) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Training edges, those that choose the epoch if there are any, and held-out edges."""
-    from tasks.graph.signed.data import load_signed, read_edges
+    from tasks.graph.signed.data import load_signed, read_graph
     from tasks.graph.signed.planted import two_factions
     from tasks.graph.signed.splits import split_edges, split_validated
 
@@ -110,7 +121,8 @@ def _edges(config: Config) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         parts = load_signed(data.graph, data.split)
         return parts["train"], parts.get("validation"), parts["test"]
     if data.path:
-        edges = read_edges(Path(data.path))
+        # As a graph, so that it is checked whole: an edge given twice could lie on both sides of the split.
+        edges = read_graph(Path(data.path)).rows
     else:
         edges = two_factions(seed=seed) if data.graph == "planted" else load_signed(data.graph)
     if data.split == "csg":

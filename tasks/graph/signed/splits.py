@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from launch.errors import DataError
+from tasks.graph.signed.edges import Places, check_signs, find
 
 
 def split_edges(
@@ -27,11 +28,15 @@ def split_edges(
             edge in `edges`.
 
     Raises:
-        DataError: a share that leaves one side without edges of a sign.
+        DataError: a sign that is none, or a share that leaves one side without edges of a sign.
     """
+    check_signs(edges, Places())
     generator = np.random.default_rng(seed)
-    low, high = edges[:, :2].min(1), edges[:, :2].max(1)
-    keys = low * (int(high.max()) + 1) + high if by_pair else np.arange(len(edges))
+    ids, ends = np.unique(
+        edges[:, :2], return_inverse=True
+    )  # products of ids could pass int64, of positions they don't
+    ends = ends.reshape(-1, 2)
+    keys = ends.min(1) * len(ids) + ends.max(1) if by_pair else np.arange(len(edges))
     _, first, unit = np.unique(keys, return_index=True, return_inverse=True)
     asked = np.zeros(len(first), dtype=bool)
     for sign in (1, -1):
@@ -75,9 +80,9 @@ def reverse_signs(train: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Sign of the reverse of each of `asked` [k, 2 or more] among `train` [m, 3], 0 where there is none: int64 [k]."""
     if len(train) == 0 or len(asked) == 0:
         return np.zeros(len(asked), dtype=np.int64)
-    base = int(max(train[:, :2].max(), asked[:, :2].max())) + 1
-    keys = train[:, 0] * base + train[:, 1]
+    ids = np.unique(np.concatenate([train[:, :2].ravel(), asked[:, :2].ravel()]))
+    keys = find(ids, train[:, 0]) * len(ids) + find(ids, train[:, 1])
     order = np.argsort(keys)
-    wanted = asked[:, 1] * base + asked[:, 0]
+    wanted = find(ids, asked[:, 1]) * len(ids) + find(ids, asked[:, 0])
     at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
     return np.where(keys[order][at] == wanted, train[order[at], 2], 0)

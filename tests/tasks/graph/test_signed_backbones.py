@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,38 @@ def test_spectral_inputs_are_eigenvectors_and_repeat() -> None:
     np.testing.assert_array_equal(x, spectral_inputs(graph, 4))
     factions = np.sign(x[:30, 0])
     assert abs(factions @ np.where(np.arange(30) % 2, 1, -1)) == 30  # the first one tells the two factions apart
+
+
+@pytest.mark.parametrize("hubs", [1, 5])
+def test_spectral_inputs_repeat_where_the_rank_is_low(hubs: int) -> None:
+    """A star has rank 2, five hubs with leaves have rank 10 at most: Lanczos iterations end early there, and go on from
+    drawn vectors. The columns that the graph determines are eigenvectors all the same.
+    """
+    rows = [[u % hubs, u, 1 if u // hubs % 2 else -1] for u in range(hubs, 40 * hubs)]
+    graph = SignedGraph.of(rows)
+    found = [spectral_inputs(graph, 16) for _ in range(6)]
+    assert all(np.array_equal(found[0], x) for x in found[1:])
+    # a leaf and its hub: the eigenvalues of a star with 39 leaves are +-sqrt(39), and 0
+    S = np.zeros((graph.n, graph.n))
+    S[graph.source, graph.target] = graph.sign
+    S += S.T
+    x = found[0][:, : 2 * hubs]
+    np.testing.assert_allclose(S @ (S @ x), 39 * x, atol=1e-4)
+    assert not np.array_equal(found[0], spectral_inputs(graph, 16, seed=1))
+
+
+def test_spectral_inputs_repeat_in_another_process() -> None:
+    program = (
+        "from tasks.graph.signed.edges import SignedGraph; from tasks.graph.signed.inputs import spectral_inputs;"
+        "x = spectral_inputs(SignedGraph.of([[0, u, (-1) ** u] for u in range(1, 40)]), 16); print(x.tobytes().hex())"
+    )
+    said = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in "ab"]
+    assert said[0].stdout == said[1].stdout != ""
+
+
+def test_spectral_inputs_are_zero_where_all_pairs_disagree() -> None:
+    x = spectral_inputs(SignedGraph.of([[0, 1, 1], [1, 0, -1]]), 4)
+    assert x.shape == (2, 4) and not x.any()
 
 
 def test_more_inputs_than_nodes_are_filled_with_zeros() -> None:

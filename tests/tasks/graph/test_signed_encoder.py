@@ -62,7 +62,7 @@ def test_what_is_saved_comes_back_to_the_bit(encoder: SignedGraphEncoder, edges:
 
 def test_options_of_every_part_come_back(edges: np.ndarray, tmp_path: Path) -> None:
     tiny = BackboneOptions(width=4, epochs=3)
-    augment = AugmentOptions(True, Thresholds(0.1, 0.1, 0.5, 0.5), tiny)
+    augment = AugmentOptions(True, Thresholds(0.1, 0.1, 0.51, 0.51), tiny)
     made = SignedGraphEncoder(tiny, CurriculumOptions("csg", epochs_per_stage=1, stages=2), augment).fit(edges)
     made.save_pretrained(tmp_path / "e")
     again = SignedGraphEncoder.from_pretrained(tmp_path / "e")
@@ -193,6 +193,19 @@ def test_wrong_questions_to_predict_link_sign(pool: Pool, arguments: dict[str, A
     with pytest.raises(ToolError, match=message) as caught:
         pool.call("predict_link_sign", arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_that_was_replaced_on_disk_is_read_again(
+    encoder: SignedGraphEncoder, edges: np.ndarray, tmp_path: Path
+) -> None:
+    """Every answer is that of the encoder which lies there; each worker keeps the last ones it read."""
+    other = SignedGraphEncoder(SMALL, seed=2).fit(np.where(np.arange(3) == 2, -1, 1) * edges)
+    spec, pairs = ToolSpec.of(predict_link_sign), edges[:5, :2].tolist()
+    with Pool({spec.name: spec}, data=tmp_path, workers=1) as pool:
+        for lies_there in (encoder, other, encoder):
+            lies_there.save_pretrained(tmp_path / "trust")
+            answer = json.loads(pool.call(spec.name, {"pairs": pairs, "encoder": "trust"}))
+            assert answer["result"]["positive"] == pytest.approx(lies_there.predict(pairs), abs=1e-6)
 
 
 def test_edge_difficulty_in_a_process_of_its_own(pool: Pool) -> None:
