@@ -97,6 +97,7 @@ def fit(folder: Path, instant: tuple[str, int] | None) -> None:
 
 def main(folder: Path) -> None:
     import launch.trainer  # noqa: F401 (imported once, before the forks)
+
     before_forks()
 
     print(

@@ -125,7 +125,7 @@ def test_a_plug_in_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPa
     points = [*entry_points(group=GROUP), EntryPoint("broken", "no_such_module:broken", GROUP)]
     monkeypatch.setattr("launch.tools.entry_points", lambda group: points)
     with pytest.raises(
-        ConfigError, match=r"tool broken \(no_such_module:broken, of unknown\) cannot be imported: Modul"
+        ConfigError, match=r"tool broken \(no_such_module:broken, of unknown\) cannot be imported: Module"
     ):
         available()
     assert list(available(["nash_mixture"])) == ["nash_mixture"]  # and does not stand in the way of others

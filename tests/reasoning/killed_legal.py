@@ -73,6 +73,7 @@ def fit_legal(folder: Path, die: int | None) -> None:
 
 def main(folder: Path) -> None:
     import launch.trainer  # noqa: F401 (imported once, before the forks)
+
     before_forks()
 
     ended = {

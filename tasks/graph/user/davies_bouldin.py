@@ -6,23 +6,25 @@
 
 Y^2 stands in two of three terms, as in the authors' code: S_k^2 w_k = sum_i (Y^2 |x - c|^2 + (Y - Y^2) |c|^2), never
 negative, and the usual mean of squares where Y is hard. scikit-learn's index takes the mean distance: another number.
+It is computed in that second form, from features less their means, so that columns far from 0 keep their digits. The
+last term still says how far from 0 the parts lie, as the authors' does: soft parts of features far from 0 cost more.
 """
 
 from __future__ import annotations
 
 import torch
 
-from tasks.graph.user.sparse import SparseMatrix, row_sums
+from tasks.graph.user.features import Features
 
 _TINY = 1e-12
 """Weights, squares and distances are at least this: an empty part gives no NaN, and no gradient."""
 
 
-def davies_bouldin(X: torch.Tensor | SparseMatrix, Y: torch.Tensor) -> torch.Tensor:
+def davies_bouldin(X: Features, Y: torch.Tensor) -> torch.Tensor:
     """The index, a scalar that gradients of Y flow through; the lower, the tighter and farther apart the parts.
 
     Args:
-        X: [n, d], raw features.
+        X: [n, d], of the raw features.
         Y: [n, r], r at least 2.
     """
     C = centroids(X, Y)
@@ -33,14 +35,14 @@ def davies_bouldin(X: torch.Tensor | SparseMatrix, Y: torch.Tensor) -> torch.Ten
     return ratio.masked_fill(own, -torch.inf).amax(1).mean()
 
 
-def centroids(X: torch.Tensor | SparseMatrix, Y: torch.Tensor) -> torch.Tensor:
-    """c_k, [r, d]."""
-    return (X.T @ Y / Y.sum(0).clamp(min=_TINY)).T
+def centroids(X: Features, Y: torch.Tensor) -> torch.Tensor:
+    """c_k less the mean of the features, [r, d]; 0 for an empty part."""
+    return (X.weighted_sums(Y) / Y.sum(0).clamp(min=_TINY)).T
 
 
-def scatter(X: torch.Tensor | SparseMatrix, Y: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
-    """S_k, [r]."""
+def scatter(X: Features, Y: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+    """S_k, [r], of `centroids`."""
     Y2 = Y * Y
-    norms = row_sums(X, 2)  # |x_i|^2, [n]
-    squares = Y.sum(0) * (C * C).sum(1) - 2 * (Y2 * (X @ C.T)).sum(0) + Y2.T @ norms
+    near = Y2.sum(0) * (C * C).sum(1) - 2 * (Y2 * X.product(C.T)).sum(0) + Y2.T @ X.squares  # Y^2 |x - c|^2
+    squares = near + (Y - Y2).sum(0) * ((C + X.mean) ** 2).sum(1)
     return (squares / Y.sum(0).clamp(min=_TINY)).clamp(min=_TINY).sqrt()

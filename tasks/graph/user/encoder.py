@@ -1,7 +1,7 @@
 """`UserEncoder`: communities and vectors of a graph whose edges are partly wrong, learned without labels.
 
     graph = Graph.of(edges, features)
-    encoder = UserEncoder(clusters=7, learning_rate=0.1).fit(graph)
+    encoder = UserEncoder(clusters=7, options=Options(learning_rate=0.1)).fit(graph)
     encoder.labels, encoder.soft_assignment, encoder.encode([17, 404]), encoder.edge_confidence([(17, 404)])
 
 USER, arXiv 2302.05889: full batch, Adam, a rate that falls where the loss stalls. Transductive: it knows the nodes that
@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from launch.errors import ArbiterError, DataError
 from tasks.encoder import SavedEncoder
-from tasks.graph.user.graph import Graph
+from tasks.graph.user.features import Features
+from tasks.graph.user.graph import Graph, is_id, pairs_of
 from tasks.graph.user.network import LearnedGraph, Network, normalised_given, propagation
 from tasks.graph.user.objective import Terms, terms
 from tasks.graph.user.options import SETTLED, Options
@@ -31,6 +32,9 @@ DENSE_LIMIT = 20_000
 """Nodes up to which a learned graph, a dense matrix, is allowed: 1.6 GB, of which training holds about eight."""
 HISTORY = ("npsi_learned", "npsi_given", "dbi", "retention", "loss", "learning_rate")
 """Columns of `UserEncoder.history`, one row an epoch; terms before they are weighted."""
+
+_FAR = 10
+"""Deviations from 0 at which features are called far: the index then measures hardly anything else."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ class UserEncoder(SavedEncoder):
 
         Raises:
             DataError: fewer nodes than clusters, or too many for a learned graph.
-            ArbiterError: the loss stopped being finite.
+            ArbiterError: the loss is not, or stopped being, finite.
         """
         if len(data) < self.clusters:
             raise DataError(f"{len(data)} nodes cannot fill {self.clusters} clusters; ask for fewer")
@@ -117,20 +121,25 @@ class UserEncoder(SavedEncoder):
 
         A'_ij where the graph was learned: about 1 for an edge to believe. Else the chance in 0 to 1 that both nodes are
         in one cluster, Y_i . Y_j.
+
+        Args:
+            pairs: [k, 2], two ids each; a graph's `edges` are [2, E], and go in as ``graph.edges.T``.
+
+        Raises:
+            DataError: a pair that has not two ids, or an id that the graph has not.
         """
-        if not len(pairs):
-            return np.zeros(0, dtype=np.float32)
-        i, j = (self._positions([pair[end] for pair in pairs]) for end in (0, 1))
+        i, j = self._ends(pairs)
         if self._known.learned is not None:
             return self._known.learned[i, j]
         return (self._known.assignment[i] * self._known.assignment[j]).sum(1)
 
     def link_probability(self, pairs: Sequence[Sequence[Any]]) -> np.ndarray:
-        """sigmoid(z_i . z_j), float32 [len(pairs)]: the paper's score of missing links, in .27 to .73."""
-        if not len(pairs):
-            return np.zeros(0, dtype=np.float32)
-        i, j = (self.encode([pair[end] for pair in pairs]) for end in (0, 1))
-        return 1 / (1 + np.exp(-(i * j).sum(1)))
+        """sigmoid(z_i . z_j), float32 [len(pairs)]: the paper's score of missing links, in .27 to .73.
+
+        Takes and refuses what `edge_confidence` does.
+        """
+        i, j = self._ends(pairs)
+        return 1 / (1 + np.exp(-(self._known.vectors[i] * self._known.vectors[j]).sum(1)))
 
     @property
     def _known(self) -> _Fitted:
@@ -138,9 +147,13 @@ class UserEncoder(SavedEncoder):
             raise DataError("this encoder has seen no graph; call fit, or from_pretrained on a saved one")
         return self._fitted
 
+    def _ends(self, pairs: Sequence[Sequence[Any]]) -> list[list[int]]:
+        checked = pairs_of(pairs)
+        return [self._positions([pair[end] for pair in checked]) for end in (0, 1)]
+
     def _positions(self, items: Sequence[Any]) -> list[int]:
         place, count = self._place, len(self._known.assignment)
-        unknown = [item for item in items if item not in place]
+        unknown = [item for item in items if not is_id(item) or item not in place]
         if unknown:
             told = f"node {unknown[0]!r} is not among the {count} nodes of the graph, such as {self.nodes[0]!r}"
             raise DataError(f"{told}; fit the encoder on a graph that has it")
@@ -174,7 +187,11 @@ class Learner:
 
     def __init__(self, graph: Graph, clusters: int, options: Options) -> None:
         self.options = options
-        self.X = constant(graph.features)
+        self.X = Features(constant(graph.features))
+        if options.beta and self.X.deviations_from_0 > _FAR:
+            told = "which the Davies-Bouldin index of soft parts mostly measures then"
+            remedy = "subtract the means of their columns, or set beta=0"
+            logger.warning("features lie %.3g deviations from 0, %s; %s", self.X.deviations_from_0, told, remedy)
         self.B = SparseMatrix.of(graph.adjacency(), symmetric=True)
         self.edges = torch.from_numpy(graph.edges)
         self.given = normalised_given(graph)
@@ -197,7 +214,8 @@ class Learner:
             rows.append([*values, loss.item(), adam.param_groups[0]["lr"]])
             if not np.isfinite(rows[-1]).all():
                 told = ", ".join(f"{name} {value:g}" for name, value in zip(HISTORY, rows[-1], strict=True))
-                raise ArbiterError(f"the loss is not finite in epoch {epoch}: {told}; lower learning_rate")
+                remedy = "lower learning_rate, or scale the features" if epoch else "scale the features"
+                raise ArbiterError(f"the loss is not finite in epoch {epoch}: {told}; {remedy}")
             loss.backward()
             adam.step()
             schedule.step(loss.item())

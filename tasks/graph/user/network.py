@@ -5,7 +5,7 @@
     H = BN(ReLU(A BN(X) W1 + b1))    Y = softmax(Drop(A Drop(H) W2 + b2))    Z = A H, rows of length 1
 
 Without the learned graph A = B~, and everything is sparse. X does not change, so BN(X) is a fixed scaling of columns
-and goes into W1: a bag of words stays sparse.
+and goes into W1: a bag of words stays sparse (`features`).
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ from torch import nn
 from torch.nn import functional as F
 
 from launch.errors import LaunchError
+from tasks.graph.user.features import Features
 from tasks.graph.user.graph import Graph
-from tasks.graph.user.sparse import SparseMatrix, row_sums
+from tasks.graph.user.sparse import SparseMatrix
 
 SLOPE = 0.01
 """Of LeakyReLU."""
 _TINY_DEGREE = 1e-12
+_TINY_VARIANCE = 1e-5
+"""Added to variances, as torch's BatchNorm1d does."""
 
 
 class Network(nn.Module):
     """From features and a propagation matrix to soft parts and hidden states."""
 
-    mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, X: torch.Tensor | SparseMatrix, hidden: int, clusters: int, dropout: float = 0.5) -> None:
+    def __init__(self, X: Features, hidden: int, clusters: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.dropout = dropout
-        mean = row_sums(X.T) / X.shape[0]
-        variance = row_sums(X.T, 2) / X.shape[0] - mean**2
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", (variance.clamp(min=0) + 1e-5).rsqrt())
+        self.register_buffer("scale", (X.variance + _TINY_VARIANCE).rsqrt().to(X.mean.dtype))
         self.gain = nn.Parameter(torch.ones(X.shape[1]))
         self.shift = nn.Parameter(torch.zeros(X.shape[1]))
         self.first = nn.Linear(X.shape[1], hidden)
@@ -49,14 +48,11 @@ class Network(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, X: torch.Tensor | SparseMatrix, A: torch.Tensor | SparseMatrix
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, X: Features, A: torch.Tensor | SparseMatrix) -> tuple[torch.Tensor, torch.Tensor]:
         """Y [n, r] and H [n, hidden]."""
-        gain = self.gain * self.scale
-        W = self.first.weight * gain  # [hidden, d]
-        constant = self.first.weight @ (self.shift - self.mean * gain)
-        H = self.norm(F.relu(A @ (X @ W.T + constant) + self.first.bias))
+        W = self.first.weight * (self.gain * self.scale)  # [hidden, d]
+        normed = X.product(W.T, self.first.weight @ self.shift)  # BN(X) W1
+        H = self.norm(F.relu(A @ normed + self.first.bias))
         logits = A @ (self._dropped(H) @ self.second.weight.T) + self.second.bias
         return F.softmax(self._dropped(logits), dim=1), H
 

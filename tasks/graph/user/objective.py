@@ -8,6 +8,7 @@ import torch
 
 from tasks.graph.user.davies_bouldin import davies_bouldin
 from tasks.graph.user.entropy import npsi
+from tasks.graph.user.features import Features
 from tasks.graph.user.network import off_diagonal
 from tasks.graph.user.sparse import SparseMatrix
 
@@ -27,7 +28,7 @@ class Terms:
 
 def terms(
     Y: torch.Tensor,
-    X: torch.Tensor | SparseMatrix,
+    X: Features,
     B: SparseMatrix,
     edges: torch.Tensor,
     learned: torch.Tensor | None,
@@ -36,7 +37,7 @@ def terms(
 
     Args:
         Y: [n, r].
-        X: [n, d], raw features.
+        X: [n, d], of the raw features.
         B: [n, n], the given graph: 0 and 1, no diagonal.
         edges: int64 [2, E], the given edges, each once.
         learned: A', [n, n]; None where only the given graph is used.

@@ -39,23 +39,12 @@ class SparseMatrix:
     def __matmul__(self, H: torch.Tensor) -> torch.Tensor:
         return _Product.apply(self.csr, self.transposed, H)
 
-    def row_sums(self, power: int) -> torch.Tensor:
-        """See the function."""
-        values, counts = self.csr.values(), self.csr.crow_indices().diff()
-        rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        return values.new_zeros(len(counts)).index_add_(0, rows, values**power)
-
 
 def constant(matrix: sparse.spmatrix) -> torch.Tensor | SparseMatrix:
     """A matrix that is no parameter, float32 [n, m], in the form whose products are the faster."""
     if matrix.nnz < DENSE_FROM * matrix.shape[0] * matrix.shape[1]:
         return SparseMatrix.of(matrix)
     return torch.from_numpy(matrix.toarray().astype("float32", copy=False))
-
-
-def row_sums(M: torch.Tensor | SparseMatrix, power: int = 1) -> torch.Tensor:
-    """Sum over each row of entries to the `power`, [n]."""
-    return M.row_sums(power) if isinstance(M, SparseMatrix) else (M**power).sum(1)
 
 
 class _Product(torch.autograd.Function):

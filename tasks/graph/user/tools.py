@@ -28,9 +28,10 @@ def cluster_nodes(
     """Find communities of linked things, such as passages that cite each other, even if some links are wrong.
 
     Args:
-        edges: Links, each a pair of node ids; direction does not matter.
+        edges: Links, each a pair of node ids; direction does not matter; none from a node to itself.
         n_clusters: How many communities to find, at least 2.
         features: One row of numbers for each node, such as the embedding of its text; leave it out if there are none.
+            With it, nodes without links are kept, and placed by their features alone.
         nodes: The ids that the rows of features belong to, in their order; leave it out if ids are 0, 1, 2, and so on.
         epochs: At most so many steps of learning, 50 to 1000.
 
@@ -69,8 +70,9 @@ def denoise_graph(
     """Say which links of a graph to believe, and find its communities, without being told what is right.
 
     Args:
-        edges: Links, each a pair of node ids; direction does not matter.
-        features: One row of numbers for each node, such as the embedding of its text.
+        edges: Links, each a pair of node ids; direction does not matter; none from a node to itself.
+        features: One row of numbers for each node, such as the embedding of its text; nodes without links are kept, and
+            placed by their features alone.
         n_clusters: How many communities there are, at least 2.
         nodes: The ids that the rows of features belong to, in their order; leave it out if ids are 0, 1, 2, and so on.
         alpha: How strongly a learned graph holds on to the given links, from 0.
@@ -102,17 +104,18 @@ def denoise_graph(
 
 
 def _graph(edges: Any, features: Any, nodes: Any) -> Graph:
-    import numpy as np
+    """Nodes without edges stay where they have features to go by; what is refused names no option of `Graph`."""
+    from tasks.graph.user.graph import Graph, isolated_told, pairs_of
 
-    from tasks.graph.user.graph import Graph
-
-    rows = None
-    if features is not None:
-        widths = {len(row) for row in features}
-        if len(widths) != 1:
-            raise DataError(f"rows of features have {sorted(widths)[:3]} numbers; give every node the same many")
-        rows = np.array(features, dtype=np.float32)
-    graph = Graph.from_pairs(edges, rows, nodes)
+    own = [n for n, (a, b) in enumerate(pairs_of(edges)) if a == b]
+    if own:
+        raise DataError(
+            f"edge {own[0]} joins node {edges[own[0]][0]!r} to itself ({len(own)} such in all); take it out"
+        )
+    graph = Graph.from_pairs(edges, features, nodes, isolated="keep")
+    told = isolated_told(graph.edges, graph.nodes) if features is None else None
+    if told:
+        raise DataError(f"{told}; take it out of nodes, or give features for all nodes")
     if len(graph) > MOST_NODES:
         raise DataError(f"{len(graph)} nodes are too many for one call, up to {MOST_NODES}; give a part of the graph")
     return graph

@@ -4,7 +4,7 @@
     arbiter run tasks/user_cora data.noise=attack data.rate=0.2
     arbiter run tasks/user_cora user.learn_graph=true     the paper's learned graph: tens of minutes
     arbiter run tasks/user_planted data.path=graph.npz    a graph of your own: arrays edges [2, E], features [n, d], and
-                                                          labels [n] if you have them
+                                                          whole numbers labels [n] from 0 if you have them
 
 The run folder holds the encoder (``encoder/``, for `UserEncoder.from_pretrained`), the loss term by term in
 metrics.jsonl (stage "user"), and artifacts/user-graph.json: scores of USER and of k-means on the features, the sizes of
@@ -38,7 +38,7 @@ class DataOptions:
     variant: Literal["lcc", "planetoid"] = "lcc"
     """lcc: the largest component, which attacks are known for; planetoid: all nodes."""
     path: str = ""
-    """An .npz file without pickles in place of `graph`."""
+    """An .npz file without pickles in place of `graph`; directions and repetitions of its edges are dropped."""
     noise: Literal["none", "random", "attack"] = "none"
     """random: flips of pairs of nodes, by run.seed; attack: Metattack as published, on lcc."""
     rate: float = 0.2
@@ -69,7 +69,7 @@ class Loaded(NamedTuple):
     graph: Graph
     labels: np.ndarray | None
     clean: np.ndarray
-    """Edges before noise, [2, E]."""
+    """Edges before noise, [2, E], i < j, each once."""
 
 
 def main(config: Config) -> Result:
@@ -145,7 +145,7 @@ def measured(encoder: UserEncoder, held: Loaded, seed: int) -> dict[str, float]:
     n = len(graph)
     clean = held.clean.astype(np.int64)
     added = ~np.isin(graph.edges[0] * n + graph.edges[1], clean[0] * n + clean[1])
-    if added.any():
+    if added.any() and not added.all():
         found["edge_auc"] = float(roc_auc_score(added, -encoder.edge_confidence(graph.edges.T.tolist())))
     return found
 
@@ -164,9 +164,13 @@ def _fitted(config: Config, clusters: int, graph: Graph, run: Any) -> UserEncode
 
 
 def _read(path: Path) -> tuple[np.ndarray, Any, np.ndarray | None]:
+    """Edges as noise and `measured` take them (int64 [2, E], i < j, each once), features [n, d], labels int64 [n]."""
     import zipfile
 
     import numpy as np
+
+    from tasks.graph.user.graph import Graph, loop_told
+    from tasks.graph.user.metrics import class_numbers
 
     try:
         with np.load(path, allow_pickle=False) as held:
@@ -176,4 +180,18 @@ def _read(path: Path) -> tuple[np.ndarray, Any, np.ndarray | None]:
     missing = [name for name in ("edges", "features") if name not in arrays]
     if missing:
         raise DataError(f"{path} has no array {missing[0]!r}; it needs edges [2, E] and features [n, d]")
-    return arrays["edges"], arrays["features"], arrays.get("labels")
+    try:
+        graph = Graph.of(arrays["edges"], arrays["features"], loops="drop", isolated="keep")
+        told = loop_told(arrays["edges"], graph.nodes)
+        if told:
+            raise DataError(f"{told}; take it out")
+        labels = class_numbers(arrays["labels"], "labels") if "labels" in arrays else None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    n = len(graph)
+    if labels is not None and labels.shape != (n,):
+        raise DataError(f"{path}: labels have shape {labels.shape} for {n} nodes; give one a node")
+    if labels is not None and labels.max() >= n:
+        told = f"labels have {labels.max()} for node {labels.argmax()}, as if {n} nodes had more classes than that"
+        raise DataError(f"{path}: {told}; number classes from 0 without holes")
+    return graph.edges, arrays["features"], labels

@@ -22,6 +22,7 @@ from tasks.encoder import VectorTable
 from tasks.graph.data import load_citation, load_meta_attack
 from tasks.graph.user import encoder
 from tasks.graph.user.encoder import HISTORY, Learner, UserEncoder
+from tasks.graph.user.features import Features
 from tasks.graph.user.graph import Graph
 from tasks.graph.user.metrics import clustering_scores
 from tasks.graph.user.network import Network, normalised_given
@@ -157,7 +158,7 @@ def test_the_network_is_a_gcn_on_batch_normalised_features(graph: Graph) -> None
     """PyTorch Geometric's GCNConv and torch's BatchNorm1d on dense features: the slow twin, gradients included."""
     from torch_geometric.nn import GCNConv
 
-    X = SparseMatrix.of(graph.features)
+    X = Features(SparseMatrix.of(graph.features))
     torch.manual_seed(0)
     ours = Network(X, 8, 3, dropout=0.0)
     for parameter in (ours.gain, ours.shift, ours.first.bias, ours.second.bias):
@@ -181,7 +182,7 @@ def test_the_network_is_a_gcn_on_batch_normalised_features(graph: Graph) -> None
 
 
 def test_dropout_keeps_its_share_and_mean(graph: Graph) -> None:
-    network = Network(SparseMatrix.of(graph.features), 8, 3, dropout=0.25)
+    network = Network(Features(SparseMatrix.of(graph.features)), 8, 3, dropout=0.25)
     torch.manual_seed(0)
     dropped = network._dropped(torch.ones(200, 200))
     assert dropped.eq(0).float().mean().item() == pytest.approx(0.25, abs=0.012)  # five deviations
@@ -272,6 +273,51 @@ def test_saved_and_read_again_to_the_bit(learn_graph: bool, tmp_path: Path) -> N
     if learn_graph:
         assert again.learned_graph is not None and not again.learned_graph.diagonal().any()
         np.testing.assert_array_equal(again.learned_graph, again.learned_graph.T)
+
+
+@pytest.mark.parametrize(
+    "ids", [np.arange(10, 50), np.arange(2**60, 2**60 + 40), np.array([f"n{k}" for k in range(40)])]
+)
+def test_ids_given_as_an_array_are_the_same_after_disk(ids: np.ndarray, tmp_path: Path) -> None:
+    edges, X, _ = planted_partition(40, 2, 0.3, 0.05, seed=2)
+    fitted = UserEncoder(2, replace(QUICK, epochs=1)).fit(Graph.of(edges, X, ids, isolated="keep"))
+    fitted.save_pretrained(tmp_path / "e")
+    again = UserEncoder.from_pretrained(tmp_path / "e")
+    assert again.nodes == fitted.nodes == ids.tolist() and {*map(type, again.nodes)} == {type(ids.tolist()[0])}
+    asked = again.nodes[:2]
+    assert list(VectorTable.of(again, asked).spans) == list(VectorTable.of(fitted, asked).spans) == [*map(str, asked)]
+    np.testing.assert_array_equal(again.encode(ids), fitted.encode(ids.tolist()))
+
+
+def test_pairs_are_a_row_each_and_nothing_else(fitted: UserEncoder) -> None:
+    """Lists, tuples and arrays of k pairs are the same; edges [2, E] are refused but for two, which are two pairs."""
+    pairs = np.array([[3, 9], [4, 7], [0, 1]])
+    for ask in (fitted.edge_confidence, fitted.link_probability):
+        expected = ask(pairs)
+        assert expected.shape == (3,) and expected.dtype == np.float32
+        for same in (pairs.tolist(), [tuple(pair) for pair in pairs.tolist()], list(pairs)):
+            np.testing.assert_array_equal(ask(same), expected)
+        np.testing.assert_array_equal(ask(pairs[:2]), expected[:2])
+        wrong: list[tuple[Any, str]] = [
+            (pairs.T, "edge 0 is [3, 4, 0]; an edge has two ends; transpose edges [2, E] to one pair a row"),
+            (np.tile(pairs, (60, 1)).T, "edge 0 is [3, 4, 0, ...]; an edge has two ends; transpose"),
+            ([(3, 9), (1, 2, 3), (4, 7)], "edge 1 is [1, 2, 3]; an edge has two ends"),
+            ([0, 1], "edge 0 is 0; an edge has two ends"),
+            ([(3, [9])], "node [9] is not among the 240 nodes"),
+            ([(True, 9)], "node True is not among the 240 nodes"),
+        ]
+        for given, told in wrong:
+            with pytest.raises(DataError, match=re.escape(told)) as caught:
+                ask(given)
+            assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+def test_the_example_of_the_module_runs() -> None:
+    edges, features, _ = planted_partition(405, 7, 0.2, 0.01, seed=0, features=7)
+    names = {"edges": edges, "features": features, "Graph": Graph, "UserEncoder": UserEncoder, "Options": Options}
+    example = [line.strip() for line in (encoder.__doc__ or "").splitlines() if line.startswith("    ")]
+    exec("\n".join(example), names)
+    assert len(names["encoder"].labels) == 405  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------- refusing

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from tasks.graph.user.davies_bouldin import centroids, davies_bouldin, scatter
 from tasks.graph.user.entropy import npsi, npsi_by_counting
+from tasks.graph.user.features import Features
 from tasks.graph.user.noise import random_flips
 from tasks.graph.user.sparse import SparseMatrix
 
@@ -99,7 +100,7 @@ def naive(X: np.ndarray, labels: np.ndarray, r: int) -> float:
 def test_davies_bouldin_of_two_pairs_on_a_line() -> None:
     """By hand: parts {0, 2} and {10, 14}: centres 1 and 12, scatters 1 and 2; both ratios are 3 / 11."""
     X = torch.tensor([[0.0], [2.0], [10.0], [14.0]], dtype=torch.float64)
-    value = davies_bouldin(X, one_hot(np.array([0, 0, 1, 1]), 2))
+    value = davies_bouldin(Features(X), one_hot(np.array([0, 0, 1, 1]), 2))
     assert value.item() == pytest.approx(3 / 11)
 
 
@@ -107,14 +108,15 @@ def test_user_acceptance_3_hard_parts_give_the_usual_index() -> None:
     rng = np.random.default_rng(1)
     for _ in range(10):
         X, labels = rng.normal(size=(30, 5)), rng.permutation(np.arange(30) % 4)
-        assert davies_bouldin(torch.from_numpy(X), one_hot(labels, 4)).item() == pytest.approx(naive(X, labels, 4))
+        value = davies_bouldin(Features(torch.from_numpy(X)), one_hot(labels, 4)).item()
+        assert value == pytest.approx(naive(X, labels, 4))
 
 
 def test_user_acceptance_3_gradient_of_soft_parts_is_that_of_finite_differences() -> None:
     generator = torch.Generator().manual_seed(2)
     X = torch.randn(12, 4, generator=generator, dtype=torch.float64)
     Y = torch.randn(12, 3, generator=generator, dtype=torch.float64).softmax(1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda Y: davies_bouldin(X, Y), (Y,))
+    assert torch.autograd.gradcheck(lambda Y: davies_bouldin(Features(X), Y), (Y,))
 
 
 def test_user_acceptance_3_scatter_is_never_negative() -> None:
@@ -123,10 +125,12 @@ def test_user_acceptance_3_scatter_is_never_negative() -> None:
     for _ in range(20):
         X = 5 * torch.randn(15, 3, generator=generator, dtype=torch.float64)
         Y = (3 * torch.randn(15, 4, generator=generator, dtype=torch.float64)).softmax(1)
-        C = centroids(X, Y)
+        C = Y.T @ X / Y.sum(0)[:, None]
         apart = ((X[:, None] - C) ** 2).sum(-1)  # [n, r]
         mean = (Y**2 * apart + (Y - Y**2) * (C**2).sum(-1)).sum(0) / Y.sum(0)
-        S = scatter(X, Y, C)
+        centred = centroids(Features(X), Y)
+        torch.testing.assert_close(centred + X.mean(0), C)
+        S = scatter(Features(X), Y, centred)
         assert (S >= 0).all()
         torch.testing.assert_close(S**2, mean)
 
@@ -135,7 +139,7 @@ def test_an_empty_part_gives_numbers() -> None:
     """The authors' code divides by the empty part's weight and ends in NaN."""
     X = torch.randn(6, 3, generator=torch.Generator().manual_seed(4))
     Y = one_hot(np.array([0, 0, 0, 1, 1, 1]), 3).float().requires_grad_()
-    value = davies_bouldin(X, Y)
+    value = davies_bouldin(Features(X), Y)
     value.backward()
     assert value.isfinite() and Y.grad is not None and Y.grad.isfinite().all()
 
@@ -147,7 +151,7 @@ def test_davies_bouldin_of_sparse_features_is_that_of_dense_ones_and_so_is_its_g
     values = []
     for features in (X, SparseMatrix.of(sparse.csr_matrix(X.numpy()))):
         given = logits.clone().requires_grad_()
-        value = davies_bouldin(features, given.softmax(1))
+        value = davies_bouldin(Features(features), given.softmax(1))
         value.backward()
         values.append((value.detach(), given.grad))
     torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=1e-6)

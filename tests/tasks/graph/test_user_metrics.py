@@ -39,3 +39,17 @@ def test_more_clusters_than_classes_and_the_other_way_round() -> None:
 def test_what_cannot_be_compared_is_told(found: list, true: list) -> None:
     with pytest.raises(DataError, match="give one of each a node"):
         clustering_scores(np.array(found, dtype=int), np.array(true, dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([0, 0, 1, -1], "have -1 for node 3; number them from 0"),
+        ([0.0, 0.5, 1.0, 1.0], "are of type float64; give every node a whole number from 0"),
+        (["a", "a", "b", "b"], "are of type <U1; give every node a whole number from 0"),
+    ],
+)
+def test_labels_that_are_no_numbers_from_0_are_told(labels: list, told: str) -> None:
+    for pair in ((labels, [0, 0, 1, 1]), ([0, 0, 1, 1], labels)):
+        with pytest.raises(DataError, match=told):
+            clustering_scores(*map(np.array, pair))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tasks.graph.data import load_citation
 from tasks.graph.user.encoder import UserEncoder
 from tasks.graph.user.noise import planted_partition
 from tasks.graph.user.train import DataOptions, load
+
+PAIR = {"edges": np.array([[0], [1]]), "features": np.eye(2)}
 
 
 def run(name: str, *overrides: str) -> Result:
@@ -55,12 +58,49 @@ def test_a_graph_of_ones_own(tmp_path: Path) -> None:
     assert set(found.metrics) == {"npsi", "clusters_used"} and found.metrics["npsi"] < -0.5
 
 
+def test_directions_and_repetitions_of_ones_own_edges_change_nothing(tmp_path: Path) -> None:
+    """The same graph in four spellings: the same flips, as many as asked, and no clean edge taken for an added one."""
+    edges, X, y = planted_partition(40, 2, 0.4, 0.02, seed=0, features=4)
+    spelt = [edges, edges[::-1], np.concatenate([edges, edges[::-1]], axis=1), np.tile(edges, 3).astype(np.int32)]
+    for number, given in enumerate(spelt):
+        np.savez(tmp_path / f"{number}.npz", edges=given, features=X, labels=y)
+        data = DataOptions(path=str(tmp_path / f"{number}.npz"))
+        plain, noisy = load(data, 0), load(replace(data, noise="random", rate=0.5), 0)
+        assert plain.clean.tolist() == plain.graph.edges.tolist() == noisy.clean.tolist() == edges.tolist()
+        before, after = ({*zip(*part.tolist(), strict=True)} for part in (noisy.clean, noisy.graph.edges))
+        assert len(before ^ after) == int(0.5 * edges.shape[1]) and before - after
+        if number == 0:
+            first = after
+        assert after == first
+
+
+def test_an_edge_to_no_node_is_told_before_noise_makes_another_of_it(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", edges=np.array([[0, 3], [1, 99]]), features=np.ones((40, 2)))
+    with pytest.raises(DataError, match="edge 1 names node 99, but there are features for nodes 0 to 39"):
+        load(DataOptions(path=str(tmp_path / "own.npz"), noise="random", rate=0.5), 0)
+
+
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
         ({"edges": np.zeros((2, 1), int)}, "has no array 'features'; it needs edges [2, E] and features [n, d]"),
         ({"edges": np.array([{}]), "features": np.eye(2)}, "cannot be read: Object arrays cannot be loaded"),
-        ({"edges": np.array([[0], [5]]), "features": np.eye(2)}, "edge 0 names node 5"),
+        ({"edges": np.array([[0], [5]]), "features": np.eye(2)}, "own.npz: edge 0 names node 5"),
+        (
+            {**PAIR, "edges": np.array([[0, 1], [1, 1]])},
+            "own.npz: edge 1 joins node 1 to itself (1 such in all); take it out",
+        ),
+        ({**PAIR, "labels": np.array([0, -1])}, "own.npz: labels have -1 for node 1; number them from 0"),
+        ({**PAIR, "labels": np.array(["a", "b"])}, "own.npz: labels are of type <U1; give every node a whole number"),
+        (
+            {**PAIR, "labels": np.array([0, np.nan])},
+            "own.npz: labels are of type float64; give every node a whole number",
+        ),
+        ({**PAIR, "labels": np.array([0, 1, 0])}, "own.npz: labels have shape (3,) for 2 nodes; give one a node"),
+        (
+            {**PAIR, "labels": np.array([0, 10**9])},
+            "own.npz: labels have 1000000000 for node 1, as if 2 nodes had more",
+        ),
     ],
 )
 def test_files_that_are_no_graph_are_told(arrays: dict[str, Any], told: str, tmp_path: Path) -> None:

@@ -73,6 +73,18 @@ def test_a_graph_without_features(pool: Pool, passages: dict[str, Any]) -> None:
     assert told["entropy"] == pytest.approx(-6 / 7, abs=1e-4)
 
 
+def test_a_passage_without_links_is_placed_by_its_features(pool: Pool, passages: dict[str, Any]) -> None:
+    """p60 has the features of block 2's centre, and no link."""
+    centre = np.mean(np.array(passages["features"])[passages["y"] == 2], axis=0)
+    asked = given(passages)
+    asked |= {"features": [*asked["features"], centre.tolist()], "nodes": [*asked["nodes"], "p60"]}
+    told = ask(pool, "cluster_nodes", **asked)
+    assert sum(c["size"] for c in told["communities"]) == 61
+    (home,) = (c["nodes"] for c in told["communities"] if "p60" in c["nodes"])
+    assert np.mean([passages["y"][int(node[1:])] == 2 for node in home if node != "p60"]) > 0.9
+    assert len(ask(pool, "denoise_graph", **asked)["labels"]) == 61
+
+
 @pytest.mark.parametrize(
     ("tool", "change", "told"),
     [
@@ -80,10 +92,14 @@ def test_a_graph_without_features(pool: Pool, passages: dict[str, Any]) -> None:
         ("cluster_nodes", {"edges": []}, "the graph has no edge"),
         ("cluster_nodes", {"edges": [["p0", "p99"]]}, "edge 0 names node 'p99', which is not among the 60 nodes"),
         ("cluster_nodes", {"edges": [["p0"]]}, "edge 0 is ['p0']; an edge has two ends"),
-        ("denoise_graph", {"edges": [["p0", "p0"]]}, "edge 0 joins node 'p0' to itself"),
-        ("denoise_graph", {"edges": [["p0", "p1"]]}, "node 'p2' has no edge (58 such in all); take it out"),
+        ("denoise_graph", {"edges": [["p0", "p0"]]}, "edge 0 joins node 'p0' to itself (1 such in all); take it out"),
+        (
+            "cluster_nodes",
+            {"edges": [["p0", "p1"]], "features": None},
+            "node 'p2' has no edge (58 such in all); take it out of nodes, or give features for all nodes",
+        ),
         ("denoise_graph", {"nodes": ["p0"]}, "edge 0 names node"),
-        ("denoise_graph", {"features": [[1.0], [1.0, 2.0]]}, "rows of features have [1, 2] numbers"),
+        ("denoise_graph", {"features": [[1.0], [1.0, 2.0]]}, "row 1 has 2 numbers and row 0 has 1; give"),
         ("denoise_graph", {"epochs": 10}, "epochs=10; give 50 to 1000"),
         ("denoise_graph", {"alpha": -1}, "alpha=-1, beta=0.005; give numbers from 0"),
         ("denoise_graph", {"n_clusters": 61}, "60 nodes cannot fill 61 clusters; ask for fewer"),
@@ -96,6 +112,7 @@ def test_bad_arguments_are_one_line(
     with pytest.raises(ToolError) as caught:
         pool.call(tool, {**given(passages), **change})
     assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert "loops=" not in str(caught.value) and "isolated=" not in str(caught.value)  # the tools have no such argument
 
 
 def test_graphs_too_large_for_a_call_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
