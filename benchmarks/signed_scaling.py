@@ -91,9 +91,10 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Signed graphs by size",
         "",
-        "`OMP_NUM_THREADS=1 python -m benchmarks.signed_scaling`; random graphs of ten edges a node, four in five",
-        "positive; SGCN of width 64 and two layers, random inputs, loss over all edges, forward and backward; the",
-        f"smaller of {EPOCHS} epochs (one at ten million edges). CPU seconds of one thread; *peak* is resident memory",
+        "`OMP_NUM_THREADS=1 python -m benchmarks.signed_scaling`; random graphs of ten edges a node, and as controls",
+        "ten times the edges on as many nodes; four in five positive. SGCN of width 64 and two layers, random inputs,",
+        f"loss over all edges, forward and backward; the smaller of {EPOCHS} epochs (one at ten million edges). CPU",
+        "seconds of one thread; *peak* is resident memory",
         f"with Python and its libraries. {where(first['machine'])}",
         "",
         "| edges | nodes | graph, s | difficulty, s | model, s | epoch, s | epoch, µs an edge | peak, GB |",

@@ -5,6 +5,8 @@ The command line prints the line and exits with `exit_code`; nothing else is cau
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 
 class ArbiterError(Exception):
     """Base of every error that is the input's or the machine's, not the code's."""
@@ -20,6 +22,12 @@ class ConfigError(ArbiterError):
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+def check_choice(name: str, value: Any, kind: Any) -> None:
+    """Raise ConfigError if `value` is none of the choices of the Literal `kind`."""
+    if value not in get_args(kind):
+        raise ConfigError(f"{name} {value!r} is not known; use one of {', '.join(get_args(kind))}", name)
 
 
 class DataError(ArbiterError):

@@ -303,7 +303,10 @@ def _no_json(hint: Any) -> str | None:
 
 
 def _whole(value: Any, schema: Mapping[str, Any]) -> Any:
-    """A number such as 3.0 as 3, where the schema has integers and no other numbers."""
+    """Numbers such as 3.0 as 3, where the schema has integers and no other numbers; within lists too."""
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [_whole(item, items) for item in value] if isinstance(items, dict) else value
     found = schema.get("type")
     kinds = found if isinstance(found, list) else [found]
     whole = isinstance(value, float) and "integer" in kinds and "number" not in kinds

@@ -30,20 +30,20 @@ _MACHINE = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/sys", "/sys/d
 """What libraries read of the machine itself."""
 _LARGEST_FILE = 64 * 2**20
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGING: dict[str, tuple[tuple[int, int | None], ...]] = {
-    "os.remove": ((0, 1),),
-    "os.rmdir": ((0, 1),),
-    "os.mkdir": ((0, 2),),
-    "os.chmod": ((0, 2),),
-    "os.chown": ((0, 3),),
-    "os.truncate": ((0, None),),
-    "os.rename": ((0, 2), (1, 3)),
-    "os.link": ((0, 2), (1, 3)),
-    "os.symlink": ((1, 2),),  # what a link names is no change; who opens it is asked then
+_CHANGING: dict[str, tuple[tuple[int, int | None, bool], ...]] = {
+    "os.remove": ((0, 1, False),),
+    "os.rmdir": ((0, 1, False),),
+    "os.mkdir": ((0, 2, False),),
+    "os.chmod": ((0, 2, True),),
+    "os.chown": ((0, 3, True),),
+    "os.truncate": ((0, None, True),),
+    "os.rename": ((0, 2, False), (1, 3, False)),
+    "os.link": ((0, 2, True), (1, 3, False)),
+    "os.symlink": ((1, 2, False),),  # what a link names is no change; who opens it is asked then
 }
-"""Events, and in their arguments the places of each path that changes and of the folder that it is relative to."""
-_FOLLOWING = frozenset(("os.chmod", "os.chown", "os.truncate"))
-"""Of those, the ones that change what a link leads to."""
+"""Events, and of each path that changes: its place in the arguments, that of the folder that it is relative to, and
+whether a link in its last part is followed.
+"""
 _STARTING = frozenset(
     ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn")
 )
@@ -118,8 +118,8 @@ def _audit(roots: list[Path], data: Path, scratch: Path) -> None:
         elif event in ("os.listdir", "os.scandir", "os.chdir"):
             reading(args[0])
         elif event in _CHANGING:
-            for path, folder in _CHANGING[event]:
-                real = _changed(args[path], -1 if folder is None else args[folder], event in _FOLLOWING)
+            for path, folder, following in _CHANGING[event]:
+                real = _changed(args[path], -1 if folder is None else args[folder], following)
                 if not real.startswith(own):
                     refuse(f"change {args[path]} ({event})")
         elif event in _NETWORK:

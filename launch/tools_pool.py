@@ -19,9 +19,10 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ", "OMP_
 """Environment variables that reach a tool. No others do: they may hold keys."""
 _START_SECONDS = 60.0
 """For a process to start, and for it to import what a tool needs."""
+_CLOSE_SECONDS = 5.0
+_CLOSED = "this pool of tools is closed; make another one"
 
 
 class Pool:
@@ -52,7 +55,6 @@ class Pool:
             raise ConfigError(f"data folder {data} is not there; make it, or name another one")
         if workers < 1:
             raise ConfigError(f"workers {workers}: use 1 or more")
-        self._closed = False
         self._free: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._all = [_Worker(self.tools, self.data) for _ in range(workers)]
         for worker in self._all:
@@ -115,8 +117,6 @@ class Pool:
         """
         worker = self._free.get()
         try:
-            if self._closed:
-                raise ConfigError("this pool of tools is closed; make another one")
             yield worker
         except ToolError:
             raise
@@ -127,10 +127,16 @@ class Pool:
             self._free.put(worker)
 
     def close(self) -> None:
-        """End the processes; calls are refused from here on."""
-        self._closed = True
+        """End the processes; calls are refused from here on, and those that run are told so."""
+        for worker in self._all:
+            worker.close()
+        returned = []
+        with suppress(queue.Empty):  # only if this thread itself is in the middle of a call
+            returned = [self._free.get(timeout=_CLOSE_SECONDS) for _ in self._all]
         for worker in self._all:
             worker.end()
+        for worker in returned:
+            self._free.put(worker)
 
     def __enter__(self) -> Pool:
         return self
@@ -144,13 +150,14 @@ class _Worker:
 
     def __init__(self, tools: Mapping[str, ToolSpec], data: Path) -> None:
         known = {name: [spec.target, *spec.imports] for name, spec in tools.items()}
-        self._hello = {"tools": known, "data": str(data)}
+        self._hello: dict[str, Any] = {"tools": known, "data": str(data)}
         self._ready: set[str] = set()
         """Tools whose modules the process has imported."""
         self._process: subprocess.Popen[bytes] | None = None
         self._left = b""
         self._fences: list[str] = []
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._lock, self._closed = threading.RLock(), False  # a pool may be closed while a call starts the process
 
     def fences(self) -> list[str]:
         self._running()
@@ -177,6 +184,8 @@ class _Worker:
         except (EOFError, BrokenPipeError) as error:
             code = process.wait()
             self.end()
+            if self._closed:
+                raise ConfigError(_CLOSED) from error
             ended = f"signal {-code}" if code < 0 else f"code {code}"
             raise ToolError(
                 f"{name} ended its process ({ended}); give it less at a time, or other arguments"
@@ -189,26 +198,39 @@ class _Worker:
 
     def end(self) -> None:
         """End the process; the next call starts another one."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        with self._lock:
+            process, self._process = self._process, None
+            if process is not None:
+                process.kill()
+                process.wait()
+                for pipe in (process.stdin, process.stdout):
+                    if pipe is not None:
+                        pipe.close()
+            if self._scratch is not None:
+                self._scratch.cleanup()
+
+    def close(self) -> None:
+        """Kill the process and start no other; the call that may be waiting for it cleans up."""
+        with self._lock:
+            self._closed = True
+            if self._process is not None:
+                self._process.kill()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None:
-            return self._process
+        with self._lock:
+            if self._closed:
+                raise ConfigError(_CLOSED)
+            if self._process is not None and self._process.poll() is None:
+                return self._process
+            return self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
         self.end()
         self._left, self._ready = b"", set()
         self._scratch = tempfile.TemporaryDirectory(prefix="arbiter-tool-")
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         scratch = str(Path(self._scratch.name).resolve())
-        # '' is where the caller stands; the process stands in the data folder, from which no code may come.
-        places = [str(Path(place).absolute()) for place in sys.path]
+        places = self._path()
         kept |= {"TMPDIR": scratch, "HOME": scratch, "PYTHONPATH": os.pathsep.join(places)}
         # Nothing is looked for elsewhere; GPUs and the semaphores of process pools are fenced off.
         kept |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "JOBLIB_MULTIPROCESSING": "0"}
@@ -226,6 +248,14 @@ class _Worker:
             self.end()
             raise ToolError("the tools' process did not start; see what it wrote to stderr") from error
         return self._process
+
+    def _path(self) -> list[str]:
+        """`sys.path` for the process. "" is where the caller stands, and the process stands in the data folder, from
+        which no code may come. Entries that are no files are those of import hooks, and stay as they are.
+        """
+        places = [str(Path(place).absolute()) if Path(place).exists() else place for place in sys.path if place]
+        here, data = Path.cwd().resolve(), Path(self._hello["data"])
+        return places if "" not in sys.path or here.is_relative_to(data) else [str(here), *places]
 
     def _ask(self, process: subprocess.Popen[bytes], request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send a line and wait for one."""

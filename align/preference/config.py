@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from transformers import AutoConfig, PreTrainedConfig
 
 from align.preference.heads import Gate
-from launch.errors import ConfigError
+from launch.errors import ConfigError, check_choice
 
 Kind = Literal["bt", "gpm", "hrc"]
 Pooling = Literal["last", "mean"]
@@ -55,10 +55,8 @@ class PreferenceConfig(PreTrainedConfig):
 
     def check(self) -> None:
         """Raise ConfigError for values that mean nothing together."""
-        if self.kind not in get_args(Kind):
-            raise ConfigError(f"kind {self.kind!r} is not known; use one of {', '.join(get_args(Kind))}", "kind")
-        if self.gate not in get_args(Gate):
-            raise ConfigError(f"gate {self.gate!r} is not known; use one of {', '.join(get_args(Gate))}", "gate")
+        check_choice("kind", self.kind, Kind)
+        check_choice("gate", self.gate, Gate)
         if self.kind == "bt":
             self.dims = 0
         elif self.dims < 2 or self.dims % 2:

@@ -25,13 +25,13 @@ disagree.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn.functional import linear, softplus
 
-from launch.errors import ConfigError
+from launch.errors import check_choice
 
 Gate = Literal["none", "scalar", "softmax", "softplus"]
 
@@ -90,8 +90,7 @@ class GateHead(nn.Module):
 
     def __init__(self, hidden: int, planes: int, mode: Gate = "softplus", cap: float = 10.0) -> None:
         super().__init__()
-        if mode not in get_args(Gate):
-            raise ConfigError(f"gate {mode!r} is not known; use one of {', '.join(get_args(Gate))}", "gate")
+        check_choice("gate", mode, Gate)
         self.planes, self.mode, self.cap = planes, mode, cap
         if mode in ("softmax", "softplus"):
             self.weight = nn.Parameter(torch.empty(planes, hidden))

@@ -17,13 +17,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from align.selfplay.winrate import mean_scores, probabilities, rank_values, win_rates
 from launch.contracts import Completion, Prompt
-from launch.errors import ConfigError, DataError
+from launch.errors import ConfigError, DataError, check_choice
 from launch.jsonlines import Lines
 
 Mode = Literal["pair", "all_k"]
@@ -213,10 +213,8 @@ def _write_header(folder: Path, mode: Mode, dropped: int, t: int, digest: str, P
 
 def check_mode(loss: str, mode: str) -> None:
     """Raise ConfigError for an unknown loss or mode, or a combination without a meaning."""
-    if loss not in get_args(LossName):
-        raise ConfigError(f"loss {loss!r} is not known; choose one of {', '.join(get_args(LossName))}", "loss")
-    if mode not in ("pair", "all_k"):
-        raise ConfigError(f"mode {mode!r} is not known; choose pair or all_k", "mode")
+    check_choice("loss", loss, LossName)
+    check_choice("mode", mode, Mode)
     if mode == "all_k" and loss in ("sppo_single", "sppo_hard"):
         raise ConfigError(f"loss {loss} is about one pair and has no targets for all K; use sppo or gpo", "mode")
 

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from launch import checkpoint
-from launch.errors import CheckpointError
+from launch.errors import CheckpointError, ConfigError
 from launch.runfolder import write_json
 
 _SETTINGS, _TENSORS = "encoder.json", "encoder.safetensors"
@@ -60,7 +60,7 @@ class SavedEncoder(ABC):
         """The encoder that was saved in `folder`.
 
         Raises:
-            CheckpointError: no encoder, a spoilt one, or one of another class.
+            CheckpointError: no encoder, a spoilt one, one of another class, or of options that are refused now.
         """
         source = Path(folder)
         if not (source / _SETTINGS).is_file():
@@ -73,4 +73,7 @@ class SavedEncoder(ABC):
         told = json.loads((source / _SETTINGS).read_text(encoding="utf-8"))
         if told["encoder"] != cls.__name__:
             raise CheckpointError(f"{source} holds a {told['encoder']}, not a {cls.__name__}; load it with that class")
-        return cls.restore(told["settings"], load_file(str(source / _TENSORS)))
+        try:
+            return cls.restore(told["settings"], load_file(str(source / _TENSORS)))
+        except ConfigError as error:
+            raise CheckpointError(f"{source} was made with options that are refused now: {error}; fit anew") from error

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from launch.errors import CheckpointError, ConfigError, DataError
+from launch.errors import CheckpointError, ConfigError, DataError, check_choice
 from launch.generate.sampling import end_ids
 from launch.models import Precision, attention_for, load_causal_lm
 from launch.rendering import Cut, End
@@ -61,8 +61,7 @@ class SoftTokensConfig(PreTrainedConfig):
         if isinstance(self.text_config, PreTrainedConfig):
             # Unsaid, the base class would set the sub-config's attention kernel to None.
             kwargs.setdefault("attn_implementation", self.text_config._attn_implementation)
-        if self.projector not in get_args(Projector):
-            raise ConfigError(f"projector {self.projector!r} is not known; use one of {', '.join(get_args(Projector))}")
+        check_choice("projector", self.projector, Projector)
         if self.tokens < 1:
             raise ConfigError(f"tokens {self.tokens}: a vector makes 1 soft token or more")
         super().__post_init__(**kwargs)

@@ -65,6 +65,9 @@ def test_a_whole_number_written_with_a_point_becomes_an_int(spec: ToolSpec) -> N
     """JSON Schema calls 3.0 an integer; range() would not."""
     assert isinstance(spec.check({**GOOD, "times": 3.0})["times"], int)
     assert isinstance(spec.check({**GOOD, "either": 3.0})["either"], int)  # int or str
+    assert repr(spec.check({**GOOD, "deep": [[3.0], []], "numbers": [3.0]})) == repr(
+        {**GOOD, "deep": [[3], []], "numbers": [3.0]}
+    )
 
 
 @pytest.mark.parametrize(

@@ -264,17 +264,25 @@ def test_nothing_leaves_scratch(pool: Pool, data: Path) -> None:
     assert does(pool, "remove_folder") is False
     for how in ("move_out", "link_out"):
         assert "a tool may not change" in fails(pool, how, data / "new.txt")
+    assert "a tool may not change" in fails(pool, "link_in", data / "note.txt")
     mode = (data / "note.txt").stat().st_mode
     assert "a tool may not change" in fails(pool, "change_through_a_link", data / "note.txt")
     assert not (data / "new.txt").exists() and (data / "note.txt").stat().st_mode == mode
 
 
-def test_no_code_comes_from_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where the caller is `python -c` or a notebook, whose path begins with '', "where I stand"."""
+@pytest.mark.parametrize("inside", [False, True])
+def test_no_code_comes_from_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
+    """Not even where the caller is `python -c` or a notebook, whose path begins with '', "where I stand", and which may
+    stand in the data folder. Names that only an import hook understands reach the process as they are.
+    """
     (tmp_path / "planted.py").write_text("")
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    if inside:
+        monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "__hook__.of.a.package", *sys.path])
     with Pool(TOOLS, tmp_path, workers=1) as pool:
         assert "No module named 'planted'" in fails(pool, "bring", "planted")
+        seen = does(pool, "path")
+    assert "__hook__.of.a.package" in seen and "" not in seen and str(tmp_path) not in seen
 
 
 def test_a_tool_in_a_module_of_one_file(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,6 +337,21 @@ def test_process_pools_run_in_series_without_a_warning(data: Path, capfd: pytest
     with Pool({"misbehave": replace(TOOLS["misbehave"], limits=Limits())}, data, workers=1) as pool:
         assert does(pool, "many_processes") == [0, 1, 2]
     assert capfd.readouterr().err == ""
+
+
+def test_a_pool_that_is_closed_meanwhile_leaves_no_process(data: Path) -> None:
+    """While calls in other threads are about to start theirs, or wait for an answer: each is answered, or told."""
+    patient = {"misbehave": replace(TOOLS["misbehave"], limits=Limits())}
+    before = {child.pid for child in psutil.Process().children()}
+    for seconds in (0.0, 0.02, 0.1, 0.3):
+        pool = Pool(patient, data, workers=2)
+        with ThreadPoolExecutor(4) as threads:
+            calls = [threads.submit(pool.call, "misbehave", {"how": "wait", "what": "0.1"}) for _ in range(8)]
+            time.sleep(seconds)
+            pool.close()
+        errors = [call.exception() for call in calls]
+        assert all(error is None or isinstance(error, ConfigError) for error in errors) and errors[-1] is not None
+        assert {child.pid for child in psutil.Process().children()} <= before
 
 
 def test_what_a_pool_needs(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def whoami() -> dict[str, Any]:
     return {"pid": os.getpid(), "environment": sorted(os.environ), "folder": str(Path.cwd())}
 
 
-@tool(seconds=0.5, megabytes=100, result_bytes=1000)
+@tool(imports=["numpy"], seconds=0.5, megabytes=100, result_bytes=1000)
 def misbehave(how: str, what: str = "") -> Any:
     """Do something wrong.
 
@@ -215,10 +215,22 @@ class Misbehaviour:
         Path(what).symlink_to(_in_scratch())
 
     @staticmethod
+    def link_in(what: str) -> None:
+        """Beside a symlink, a second name for what it leads to: the kernel follows it where an open folder is given."""
+        link = _in_scratch().with_name("link")
+        link.symlink_to(what)
+        folder = os.open(link.parent, os.O_RDONLY)
+        os.link("link", "name", src_dir_fd=folder, dst_dir_fd=folder)
+
+    @staticmethod
     def change_through_a_link(what: str) -> None:
         link = _in_scratch().with_name("link")
         link.symlink_to(what)
         link.chmod(0o600)
+
+    @staticmethod
+    def path(what: str) -> list[str]:
+        return sys.path
 
     @staticmethod
     def bring(what: str) -> str:

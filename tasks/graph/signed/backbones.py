@@ -19,9 +19,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from launch.errors import ConfigError
+from launch.errors import ConfigError, check_choice
 from tasks.graph.signed.edges import SignedGraph
-from tasks.graph.signed.options import Head, check_choice
+from tasks.graph.signed.options import Head
 from tasks.graph.signed.pairs import NonEdges, pair_dots
 from tasks.graph.signed.scorer import PairHead
 

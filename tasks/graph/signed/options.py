@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from launch.errors import ConfigError
+from launch.errors import ConfigError, check_choice
 
 Backbone = Literal["sgcn", "sigat", "sdgnn", "gcn", "gat"]
 Inputs = Literal["spectral", "random"]
@@ -22,12 +22,6 @@ STAGES = {"csg": 20, "sga": 30}
 """T of each paper."""
 ALMOST_ONE = -0.005
 """log p that counts as 1.0: SGA's candidate files hold log-probabilities with two decimals."""
-
-
-def check_choice(name: str, value: Any, kind: Any) -> None:
-    """Raise ConfigError if `value` is none of the choices of the Literal `kind`."""
-    if value not in get_args(kind):
-        raise ConfigError(f"{name} {value!r} is not known; use one of {', '.join(get_args(kind))}", name)
 
 
 def check_pace(pacing: Any, start: float, stages: int, epochs_per_stage: int) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from launch.contracts import Result
-from launch.errors import ConfigError
+from launch.errors import ConfigError, check_choice
 from launch.options import RunOptions
-from tasks.graph.signed.options import AugmentOptions, BackboneOptions, CurriculumOptions, check_choice
+from tasks.graph.signed.options import AugmentOptions, BackboneOptions, CurriculumOptions
 
 if TYPE_CHECKING:
     import numpy as np

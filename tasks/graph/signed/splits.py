@@ -32,9 +32,8 @@ def split_edges(
     """
     check_signs(edges, Places())
     generator = np.random.default_rng(seed)
-    ids, ends = np.unique(
-        edges[:, :2], return_inverse=True
-    )  # products of ids could pass int64, of positions they don't
+    # Products of ids could pass int64, those of positions do not.
+    ids, ends = np.unique(edges[:, :2], return_inverse=True)
     ends = ends.reshape(-1, 2)
     keys = ends.min(1) * len(ids) + ends.max(1) if by_pair else np.arange(len(edges))
     _, first, unit = np.unique(keys, return_index=True, return_inverse=True)

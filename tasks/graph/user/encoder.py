@@ -175,8 +175,10 @@ class UserEncoder(SavedEncoder):
     def restore(cls, settings: dict[str, Any], tensors: dict[str, np.ndarray]) -> Self:
         """See `SavedEncoder`."""
         encoder = cls(settings["clusters"], Options(**settings["options"]), settings["seed"])
-        nodes = settings["nodes"]
-        encoder.nodes = range(nodes) if isinstance(nodes, int) else nodes
+        nodes = settings["nodes"]  # formerly, whole numbers of an array were saved as floats
+        encoder.nodes = (
+            range(nodes) if isinstance(nodes, int) else [int(n) if isinstance(n, float) else n for n in nodes]
+        )
         encoder._place = {node: n for n, node in enumerate(encoder.nodes)}
         encoder._fitted = _Fitted(**{"learned": None, **tensors})  # type: ignore[arg-type]
         return encoder

@@ -185,7 +185,9 @@ def _matrix(features: Any) -> sparse.csr_matrix:
         if not sparse.issparse(held):
             rows = ((n, k, value) for n, row in enumerate(features) for k, value in enumerate(row))
             wrong = next(((n, k, value) for n, k, value in rows if not isinstance(value, Real)), None)
-            told = told if wrong is None else f"node {wrong[0]}, feature {wrong[1]} is {wrong[2]!r}"
+            if wrong is None:  # numbers of several kinds
+                return _matrix(held.astype(np.float64))
+            told = f"node {wrong[0]}, feature {wrong[1]} is {wrong[2]!r}"
         raise DataError(f"{told}; give numbers")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as that
         return sparse.csr_matrix(held, dtype=np.float32)

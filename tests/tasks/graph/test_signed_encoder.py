@@ -246,6 +246,17 @@ def test_both_tools_need_no_torch(run: tuple[Path, dict[str, float]]) -> None:
     assert done.stdout.strip() == "[]" and done.stderr == ""
 
 
+def test_an_encoder_of_options_that_are_refused_now_says_so(
+    encoder: SignedGraphEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = encoder.settings()
+    settings["augment"]["thresholds"] = {**settings["augment"]["thresholds"], "add_positive": 0.0}
+    monkeypatch.setattr(encoder, "settings", lambda: settings)
+    encoder.save_pretrained(tmp_path / "trust")
+    with pytest.raises(CheckpointError, match=r"trust was made with options that are refused now: add_.*; fit anew"):
+        SignedGraphEncoder.from_pretrained(tmp_path / "trust")
+
+
 def test_an_encoder_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "encoder.json").write_text('{"encoder": "Other", "settings": {}}')
     with pytest.raises(CheckpointError, match="is spoilt"):

@@ -289,6 +289,15 @@ def test_ids_given_as_an_array_are_the_same_after_disk(ids: np.ndarray, tmp_path
     np.testing.assert_array_equal(again.encode(ids), fitted.encode(ids.tolist()))
 
 
+def test_encoders_whose_ids_were_saved_as_floats_know_their_nodes(tmp_path: Path) -> None:
+    """As whole numbers of an array once were."""
+    edges, X, _ = planted_partition(40, 2, 0.3, 0.05, seed=2)
+    fitted = UserEncoder(2, replace(QUICK, epochs=1)).fit(Graph.of(edges, X, np.arange(10, 50), isolated="keep"))
+    formerly = UserEncoder.restore({**fitted.settings(), "nodes": [float(n) for n in fitted.nodes]}, fitted.tensors())
+    assert formerly.nodes == fitted.nodes
+    np.testing.assert_array_equal(formerly.encode([12]), fitted.encode([12]))
+
+
 def test_pairs_are_a_row_each_and_nothing_else(fitted: UserEncoder) -> None:
     """Lists, tuples and arrays of k pairs are the same; edges [2, E] are refused but for two, which are two pairs."""
     pairs = np.array([[3, 9], [4, 7], [0, 1]])

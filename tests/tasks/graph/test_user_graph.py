@@ -84,6 +84,12 @@ def test_bad_graphs_are_refused_in_one_line(make: Any, told: str) -> None:
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
 
 
+def test_features_of_several_kinds_of_numbers_are_fine() -> None:
+    """As a table with whole numbers, truth values and fractions gives them."""
+    mixed = np.array([[True, 1.5], [2, False], [0, 1]], dtype=object)
+    assert Graph.of([[0, 1], [1, 2]], mixed).features.toarray().tolist() == [[1, 1.5], [2, 0], [0, 1]]
+
+
 def test_ids_with_holes_are_fine_once_their_rows_are_named() -> None:
     """Ids 3, 40, 7603 of three rows; directions and repetitions fall together, loops and lone nodes as asked."""
     graph = Graph.from_pairs(
