@@ -7,10 +7,8 @@ from typing import Any
 from launch.errors import DataError
 from launch.tools import tool
 
-IMPORTS = ("reasoning.conflict", "bm25s", "networkx")
 
-
-@tool(imports=IMPORTS, seconds=60, megabytes=2048)
+@tool(imports=["reasoning.conflict"], seconds=60, megabytes=2048)
 def resolve_conflict(question: str, passages: list[str], answers: list[str] | None = None) -> dict[str, Any]:
     """Choose which of several passages to follow when they answer a question differently, and say why.
 
@@ -31,7 +29,7 @@ def resolve_conflict(question: str, passages: list[str], answers: list[str] | No
     return dict(resolve(question, passages, answers))
 
 
-@tool(imports=IMPORTS, seconds=30, megabytes=2048)
+@tool(imports=["reasoning.conflict"], seconds=30, megabytes=2048)
 def conflict_paths(question: str, passage: str, answer: str = "") -> dict[str, Any]:
     """Find the chain of evidence by which one passage leads from a question to an answer.
 
