@@ -29,6 +29,14 @@ from launch.runfolder import git_commit
 
 TOLERANCE = 1e-4
 """Largest difference of two sides' oracles, relative to their size: float32 sums in another order."""
+GRAPH_SIZES = (
+    (100_000, 10_000),
+    (1_000_000, 10_000),
+    (1_000_000, 100_000),
+    (10_000_000, 100_000),
+    (10_000_000, 1_000_000),
+)
+"""Edges and nodes, for cost by size: ten edges a node, and as controls ten times the edges on as many nodes."""
 
 
 @dataclass

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import machine, resident
+from benchmarks.measure import GRAPH_SIZES, machine, resident
 from launch.runfolder import write_json, write_text
 from tasks.graph.signed.edges import SignedGraph
 from tasks.graph.signed.options import published
@@ -31,14 +31,6 @@ from tasks.graph.signed.training import SignedLinks, build, inputs
 from tasks.graph.signed.triangles import difficulty
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
-SIZES = (
-    (100_000, 10_000),
-    (1_000_000, 10_000),
-    (1_000_000, 100_000),
-    (10_000_000, 100_000),
-    (10_000_000, 1_000_000),
-)
-"""Edges and nodes; the second and the fourth are the controls."""
 EPOCHS = 2
 LIMIT = 16e9
 """Bytes that the largest graph must stay under."""
@@ -154,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps(measure(asked.edges, asked.nodes or asked.edges // 10, epochs)))
         return
     rows = [json.loads(line) for line in asked.kept.read_text().splitlines()] if asked.kept.exists() else []
-    for m, n in SIZES:
+    for m, n in GRAPH_SIZES:
         if (m, n) in [(row["edges"], row["nodes"]) for row in rows]:
             continue
         command = [sys.executable, "-m", "benchmarks.signed_scaling", "--edges", str(m), "--nodes", str(n)]

@@ -18,17 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import machine, resident
+from benchmarks.measure import GRAPH_SIZES, machine, resident
 from launch.runfolder import write_json
 
-SIZES = (
-    (100_000, 10_000),
-    (1_000_000, 10_000),
-    (1_000_000, 100_000),
-    (10_000_000, 100_000),
-    (10_000_000, 1_000_000),
-)
-"""Edges and nodes; the second and the fourth are the controls."""
 EPOCHS = {100_000: 10, 1_000_000: 5, 10_000_000: 3}
 BLOCKS, FEATURES, WIDTH = 16, 32, 64
 OUT = Path("runs/user_graph/scaling.json")
@@ -36,7 +28,7 @@ OUT = Path("runs/user_graph/scaling.json")
 
 def main() -> None:
     rows = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
-    for edges, nodes in SIZES:
+    for edges, nodes in GRAPH_SIZES:
         if any((row["asked"], row["nodes"]) == (edges, nodes) for row in rows):
             continue
         command = [sys.executable, "-m", "benchmarks.user_scaling", str(edges), str(nodes)]
