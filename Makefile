@@ -7,10 +7,8 @@ PIP := $(BIN)/python -m pip install -q
 
 .PHONY: demo test lint bench study docs clean
 
-# One thread unless told otherwise: two are an eighth faster on a quiet machine, and up to seventeen times slower where
-# another program wants a core, as the threads of so small a model wait for each other.
 demo: $(STAMP)  ## train a preference model and align a tiny policy with it, from scratch
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/arbiter run configs/align/demo.yaml
+	$(BIN)/arbiter run configs/align/demo.yaml
 
 # Two workers of one thread each: a file's tests stay together, so that each server and engine is started once. The order
 # is that of tests/conftest.py, long files first.
