@@ -252,7 +252,7 @@ def plan() -> Iterator[tuple[str, str, list[str]]]:
     for split in ("sga1", *OWN):
         yield "bitcoin-alpha", split, ["SDGNN", "SiGAT", "SiGAT + SGA"]
     for split in ("sga1", *OWN):
-        yield "bitcoin-otc", split, ["SDGNN", "GAT, spectral", "GAT + SGA, spectral"]
+        yield "bitcoin-otc", split, ["SDGNN", "GAT, spectral", "GAT + SGA, spectral", "SiGAT", "SiGAT + SGA"]
 
 
 def cell(split: Split, method: str) -> dict[str, Any]:
