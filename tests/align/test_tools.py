@@ -61,3 +61,17 @@ def test_score_answers_is_the_models_own_score(tiny_llama: Path, tmp_path: Path)
                             ({"model": "../x"}, "lies outside"), ({"answers": []}, "answers")):  # fmt: skip
             with pytest.raises(ToolError, match=told):
                 pool.call("score_answers", {**call, **wrong})
+
+
+def test_a_model_that_was_replaced_on_disk_is_read_again(tiny_llama: Path, tmp_path: Path) -> None:
+    from align.preference import PreferenceModel
+
+    call = {"prompt": "Name a prime.", "answers": ["7", "8"], "model": "judge"}
+    with Pool({"score_answers": ToolSpec.of(score_answers)}, tmp_path, workers=1) as pool:
+        seen = []
+        for kind in ("bt", "hrc"):
+            model = PreferenceModel.from_backbone(tiny_llama, kind=kind, max_length=64).eval()
+            model.save_pretrained(tmp_path / "judge")
+            seen.append(json.loads(pool.call("score_answers", call))["result"]["win_probability"])
+            assert seen[-1] == pytest.approx(model.score(call["prompt"], call["answers"]).P, abs=1e-6)
+        assert seen[0] != seen[1]
