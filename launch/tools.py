@@ -162,7 +162,8 @@ class ToolSpec:
         error = best_match(self._validator.iter_errors(arguments))
         if error is not None:
             raise ToolError(f"{self.name}: {self._complaint(error)}")
-        return {name: _whole(value, self._properties[name]) for name, value in arguments.items()}
+        whole = self._with_integers
+        return {name: _whole(value, whole[name]) if name in whole else value for name, value in arguments.items()}
 
     @cached_property
     def _validator(self) -> Any:
@@ -178,6 +179,11 @@ class ToolSpec:
     @property
     def _properties(self) -> dict[str, Any]:
         return self.parameters["properties"]
+
+    @cached_property
+    def _with_integers(self) -> dict[str, Any]:
+        """Of the properties, those with an integer somewhere: long tables of other numbers are not looked through."""
+        return {name: schema for name, schema in self._properties.items() if '"integer"' in json.dumps(schema)}
 
     def _complaint(self, error: Any) -> str:
         if not error.path and error.validator == "required":

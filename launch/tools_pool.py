@@ -34,6 +34,7 @@ _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ", "OMP_
 _START_SECONDS = 60.0
 """For a process to start, and for it to import what a tool needs."""
 _CLOSE_SECONDS = 5.0
+"""That calls have to end in once their processes are killed."""
 _CLOSED = "this pool of tools is closed; make another one"
 
 

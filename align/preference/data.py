@@ -23,14 +23,14 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from align.preference.files import read_rows
 from align.preference.formats import ASSISTANT_MARK, Judged, Reading, detect, parse
 from align.preference.grouping import Spool, group_by_prompt, prompt_key, split_by_prompt
 from align.preference.stored import Scratch, StoredRows
 from launch.contracts import Message
-from launch.errors import ConfigError, DataError
+from launch.errors import ConfigError, DataError, check_choice
 
 __all__ = [
     "DataOptions", "Loading", "group_by_prompt", "load_groups", "prompt_key", "read_judged", "split_by_prompt",
@@ -91,8 +91,7 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         for name, kind in (("format", Format), ("votes", Votes), ("ties", Ties), ("bad_rows", BadRows)):
-            if getattr(self, name) not in get_args(kind):
-                raise ConfigError(f"{getattr(self, name)!r} is none of {', '.join(get_args(kind))}", name)
+            check_choice(name, getattr(self, name), kind)
         if not 0 <= self.test_fraction < 1:
             raise ConfigError(f"{self.test_fraction} is no share of the prompts; give one in [0, 1)", "test_fraction")
         for name, least in (("max_groups", 0), ("max_responses", 2), ("min_margin", 0)):

@@ -144,11 +144,11 @@ def test_imports_that_never_end_are_ended(data: Path, monkeypatch: pytest.Monkey
 def test_an_interrupted_call_leaves_no_answer_behind(data: Path) -> None:
     """As Ctrl-C in a notebook does: the call after it gets its own answer, and gets it at once."""
 
-    class InterruptedError(BaseException):
+    class Interruption(BaseException):
         pass
 
     def interrupt(number: int, frame: Any) -> None:
-        raise InterruptedError
+        raise Interruption
 
     patient = {"misbehave": replace(TOOLS["misbehave"], limits=Limits())}
     before = signal.signal(signal.SIGUSR1, interrupt)
@@ -157,7 +157,7 @@ def test_an_interrupted_call_leaves_no_answer_behind(data: Path) -> None:
             does(pool, "fine")
             timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
             timer.start()
-            with pytest.raises(InterruptedError):
+            with pytest.raises(Interruption):
                 does(pool, "wait", "1")
             assert [does(pool, "wait", what) for what in ("0", "0.1")] == ["0", "0.1"]
     finally:

@@ -143,7 +143,7 @@ class SGCN(ThreeClasses):
         return found
 
 
-Union = Literal["GCN", "GAT"]
+UnsignedKind = Literal["GCN", "GAT"]
 
 
 class Unsigned(ThreeClasses):
@@ -151,7 +151,7 @@ class Unsigned(ThreeClasses):
 
     def __init__(
         self,
-        kind: Union,
+        kind: UnsignedKind,
         graph: SignedGraph,
         x: np.ndarray,
         dim: int = 64,
@@ -160,7 +160,7 @@ class Unsigned(ThreeClasses):
         weight: float = 5.0,
     ) -> None:
         super().__init__(graph, x, dim, head, weight)
-        check_choice("kind", kind, Union)
+        check_choice("kind", kind, UnsignedKind)
         self.net: Any = getattr(library().models, kind)(x.shape[1], dim, layers, dim)
         ends = np.concatenate([graph.source, graph.target]), np.concatenate([graph.target, graph.source])
         keys = np.unique(ends[0] * graph.n + ends[1])

@@ -6,7 +6,6 @@ A config file's choices are checked by `launch.config`; those of options made in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -29,9 +28,7 @@ def check_pace(pacing: Any, start: float, stages: int, epochs_per_stage: int) ->
     check_choice("pacing", pacing, Pacing)
     if not 0 < start <= 1:
         raise ConfigError(f"start {start} is no share; give one above 0, at most 1", "start")
-    for name, value in (("stages", stages), ("epochs_per_stage", epochs_per_stage)):
-        if value < 1:
-            raise ConfigError(f"{name} {value}; give 1 or more", name)
+    _check_counts(stages=stages, epochs_per_stage=epochs_per_stage)
 
 
 def check_stages(stages: int, epochs: int) -> None:
@@ -44,10 +41,10 @@ def check_stages(stages: int, epochs: int) -> None:
         )
 
 
-def _check_counts(options: Any, names: Iterable[str]) -> None:
-    for name in names:
-        if getattr(options, name) < 1:
-            raise ConfigError(f"{name} {getattr(options, name)}; give 1 or more", name)
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"{name} {count}; give 1 or more", name)
 
 
 @dataclass
@@ -77,7 +74,7 @@ class BackboneOptions:
             check_choice(name, getattr(self, name), kind)
         if self.width < 2 or self.width % 2:
             raise ConfigError(f"width {self.width}; an even number is needed: half for friends, half for foes", "width")
-        _check_counts(self, ("layers", "epochs", "log_epochs", "save_epochs"))
+        _check_counts(layers=self.layers, epochs=self.epochs, log_epochs=self.log_epochs, save_epochs=self.save_epochs)
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate {self.learning_rate}; give a number above 0", "learning_rate")
         for name in ("triplet", "weight_decay"):

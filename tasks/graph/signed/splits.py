@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from launch.errors import DataError
-from tasks.graph.signed.edges import Places, check_signs, find
+from tasks.graph.signed.edges import Places, check_signs
 
 
 def split_edges(
@@ -32,10 +32,10 @@ def split_edges(
     """
     check_signs(edges, Places())
     generator = np.random.default_rng(seed)
-    # Products of ids could pass int64, those of positions do not.
-    ids, ends = np.unique(edges[:, :2], return_inverse=True)
-    ends = ends.reshape(-1, 2)
-    keys = ends.min(1) * len(ids) + ends.max(1) if by_pair else np.arange(len(edges))
+    keys = np.arange(len(edges))
+    if by_pair:
+        ends, n = _positions(edges[:, :2])
+        keys = ends.min(1) * n + ends.max(1)
     _, first, unit = np.unique(keys, return_index=True, return_inverse=True)
     asked = np.zeros(len(first), dtype=bool)
     for sign in (1, -1):
@@ -79,9 +79,14 @@ def reverse_signs(train: np.ndarray, asked: np.ndarray) -> np.ndarray:
     """Sign of the reverse of each of `asked` [k, 2 or more] among `train` [m, 3], 0 where there is none: int64 [k]."""
     if len(train) == 0 or len(asked) == 0:
         return np.zeros(len(asked), dtype=np.int64)
-    ids = np.unique(np.concatenate([train[:, :2].ravel(), asked[:, :2].ravel()]))
-    keys = find(ids, train[:, 0]) * len(ids) + find(ids, train[:, 1])
+    ends, n = _positions(np.concatenate([train[:, :2], asked[:, :2]]))
+    keys, wanted = ends[: len(train)] @ [n, 1], ends[len(train) :] @ [1, n]
     order = np.argsort(keys)
-    wanted = find(ids, asked[:, 1]) * len(ids) + find(ids, asked[:, 0])
     at = np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)
     return np.where(keys[order][at] == wanted, train[order[at], 2], 0)
+
+
+def _positions(ends: np.ndarray) -> tuple[np.ndarray, int]:
+    """`ends` [k, 2] as positions among their ids, and how many ids those are: n times an id could pass int64."""
+    ids, places = np.unique(ends, return_inverse=True)
+    return places.reshape(ends.shape), len(ids)
