@@ -173,6 +173,7 @@ def fit_here(count: int, folder: Path) -> None:
     if runtime.is_main():
         facts["grad_norm"] = [row["grad_norm"] for row in run.metrics() if "grad_norm" in row][-1]
     (folder / f"rank-{rank}.json").write_text(json.dumps(facts))
+    runtime.leave()
 
 
 if __name__ == "__main__":

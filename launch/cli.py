@@ -75,7 +75,7 @@ def _complain(message: object, code: int, every_rank: bool) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from launch.runtime import prepare_environment
+    from launch.runtime import leave, prepare_environment
 
     wrong = [text for text in arguments.overrides if text.startswith("-") or "=" not in text]
     if wrong:
@@ -97,6 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         RunFolder(result.folder).artifact("headline", result.metrics)
         print(f"report: {build(result.folder)}")
+    leave()
     return 0
 
 

@@ -21,7 +21,9 @@ import functools
 import logging
 import types
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from launch.head import causal_lm
@@ -34,11 +36,21 @@ log = logging.getLogger(__name__)
 
 
 @cache
-def grpo_trainer() -> type:
-    """The trainer class, made from the installed TRL (whose import takes seconds)."""
-    from trl import GRPOTrainer
+def trl_grpo_trainer() -> type:
+    """TRL's own trainer class; the import takes seconds.
 
-    return type("SharedPromptGRPOTrainer", (SharedPrompts, GRPOTrainer), {})
+    Imported in a thread of its own: vLLM, which comes along, keeps the error of an optional import that failed, its
+    traceback, and so every frame below it. Those would be a fit's, with its trainer, for the life of the process.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        trainer: type = thread.submit(lambda: import_module("trl").GRPOTrainer).result()
+    return trainer
+
+
+@cache
+def grpo_trainer() -> type:
+    """The trainer class, made from the installed TRL."""
+    return type("SharedPromptGRPOTrainer", (SharedPrompts, trl_grpo_trainer()), {})
 
 
 class SharedPrompts:

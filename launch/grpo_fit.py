@@ -35,7 +35,7 @@ from launch.callbacks import StopSignals
 from launch.contracts import Sampling
 from launch.errors import DataError, LaunchError, RenderingError
 from launch.generate import HFGenerator
-from launch.grpo import SharedPrompts
+from launch.grpo import SharedPrompts, trl_grpo_trainer
 from launch.guard import NonFiniteError
 from launch.models import lora_config
 from launch.options import GRPOOptions, TrainOptions
@@ -168,10 +168,8 @@ def check_tools(tokenizer: Any, rows: Sequence[dict[str, Any]]) -> None:
 
 @cache
 def grpo_fit_trainer() -> type:
-    """The trainer class, made from the installed TRL (whose import takes seconds)."""
-    from trl import GRPOTrainer
-
-    return type("GRPOFitTrainer", (_OverRuntime, SharedPrompts, GRPOTrainer), {})
+    """The trainer class, made from the installed TRL."""
+    return type("GRPOFitTrainer", (_OverRuntime, SharedPrompts, trl_grpo_trainer()), {})
 
 
 class _OverRuntime(BaseTrainer):

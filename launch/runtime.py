@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _CPU_REMEDY = "on CPU launch with launch/accelerate/cpu.yaml, or torchrun --nproc_per_node N -m launch run …"
 
+_LETTING_GO = 0.2
+"""Seconds in which gloo's threads let go of what they hold; microseconds where the machine is idle."""
+
 
 def prepare_environment() -> None:
     """Set what must be set before accelerate is imported. Costs nothing: the standard library alone.
@@ -96,6 +99,23 @@ def broadcast(item: Any) -> Any:
     box = [item]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def leave() -> None:
+    """End the process group: the last act of a program whose work went well.
+
+    A thread of gloo lets go of a collective's tensors after the collective has returned, and needs Python for it. If
+    Python is ending by then, the process aborts ("terminate called without an active exception", signal 6; PyTorch
+    issue 190489), and the launcher calls a job failed that has written everything. Not for a program that failed: with
+    a collective under way this would wait for ranks that wait for this one.
+    """
+    if _group_exists():
+        import time
+
+        import torch.distributed as dist
+
+        time.sleep(_LETTING_GO)  # and not after the end of the group, which waits for its threads and may keep Python
+        dist.destroy_process_group()
 
 
 def own_device() -> Any:

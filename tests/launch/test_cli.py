@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from launch.cli import main
 
@@ -39,6 +40,17 @@ def test_a_run_folder_holds_a_config_that_runs_again(job, tmp_path):
     assert main(["run", str(job)]) == 0
     assert main(["run", str(tmp_path / "run/config.yaml")]) == 0
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 6
+
+
+def test_a_run_that_went_well_ends_its_process_group(job, tmp_path):
+    """Left to the interpreter's end, gloo's threads may abort it; after a failure ranks wait for each other."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        assert main(["run", str(job), "train.epochs=no"]) != 0 and dist.is_initialized()
+        assert main(["run", str(job)]) == 0 and not dist.is_initialized()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def test_overrides_may_stand_behind_flags(job, capsys):

@@ -14,7 +14,7 @@ from launch import runtime
 from launch.errors import LaunchError
 from launch.options import LoraOptions, TrainOptions
 from launch.runtime import Asked, Obtained
-from tests.launch.toy import REPOSITORY, environment, fit_toy
+from tests.launch.toy import REPOSITORY, environment, fit_toy, launched
 
 FILES = sorted((REPOSITORY / "launch" / "accelerate").glob("*.yaml"))
 LAUNCH = ["python", "-m", "accelerate.commands.launch"]
@@ -135,6 +135,21 @@ def test_prepare_environment_needs_the_standard_library_alone() -> None:
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, env=environment(CUDA_VISIBLE_DEVICES=""), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "true []"
+
+
+def test_a_rank_that_leaves_is_not_aborted_by_its_own_threads() -> None:
+    """The last collective's tensors are dropped by a thread of gloo, which here cannot have Python for a second."""
+    code = (
+        "import sys, time, torch, torch.distributed as dist; from launch.runtime import leave\n"
+        "sys.setswitchinterval(1000); dist.init_process_group('gloo')\n"
+        "dist.all_reduce(torch.ones(3), async_op=True); end = time.perf_counter() + 1\n"
+        "while time.perf_counter() < end: pass\n"
+        "leave()"
+    )
+    done = launched(
+        ["torch.distributed.run", "--nproc_per_node", "2", "--standalone", "--no-python", sys.executable, "-c", code]
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_slurm_script_is_valid_shell() -> None:

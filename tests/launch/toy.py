@@ -136,7 +136,7 @@ def launched(words: Sequence[str], seconds: int = 240, **extra: str) -> subproce
 def main(file: Path) -> int:
     """Fit every job of a file; a refusal is printed as the command line would."""
     from launch.errors import ArbiterError
-    from launch.runtime import is_main, prepare_environment
+    from launch.runtime import is_main, leave, prepare_environment
 
     prepare_environment()
     for job in json.loads(file.read_text()):
@@ -149,6 +149,7 @@ def main(file: Path) -> int:
         else:
             if is_main():
                 print(f"fitted {float(flat(model).double().sum())}")
+    leave()
     return 0
 
 

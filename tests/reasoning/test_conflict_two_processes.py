@@ -26,6 +26,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Path:
         module = ["-m", "tests.reasoning.two_processes", str(folder)]
         done = launched(["torch.distributed.run", "--nproc_per_node", "2", "--standalone", *module])
     assert done.returncode == 0, done.stderr[-3000:]
+    (folder / "said").write_text(done.stdout)
     return folder
 
 
@@ -66,3 +67,8 @@ def test_the_recipe_measures_and_trains_in_two_processes(runs: Path) -> None:
     assert found[0]["stage"] == "evaluation" and "before_accuracy" in found[0]
     same = [name for name in found[0] if name.startswith(("before_", "accuracy", "mean_"))]
     assert {n: found[1][n] for n in same} == pytest.approx({n: found[0][n] for n in same})
+
+
+def test_no_trainer_outlives_its_fit(runs: Path) -> None:
+    """Policy, reference and optimizer go when the fit is over, though the process imported TRL and vLLM within it."""
+    assert (runs / "said").read_text().count("trainers left: 0") == 2

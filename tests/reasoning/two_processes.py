@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
 
 from launch import config
-from launch.runtime import prepare_environment
+from launch.runtime import leave, prepare_environment
 from tests.launch.killed_grpo import fit
 
 SAID = ["world.train=24", "world.test=20", "train.max_steps=2", "grpo.generations=2", "grpo.max_new_tokens=24",
@@ -32,3 +33,6 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    gc.collect()
+    print(f"trainers left: {sum(type(one).__name__ == 'GRPOFitTrainer' for one in gc.get_objects())}")
+    leave()

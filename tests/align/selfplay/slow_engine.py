@@ -44,7 +44,7 @@ def main(policy: str, folder: str) -> None:
     settings = config(Path(policy), Path(folder), generator="vllm")
     samples, _ = SlowStages(settings, RunFolder(folder)).generate("round-1", policy, ["a", "b", "c"], 2)
     Path(folder, f"seen-{runtime.rank()}").write_text(" ".join(c.text for row in samples for c in row))
-    dist.destroy_process_group()
+    runtime.leave()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launch import config
-from launch.runtime import prepare_environment
+from launch.runtime import leave, prepare_environment
 from reasoning.agent.train import from_scratch
 
 STEPS = 3
@@ -46,3 +46,4 @@ def main(folder: Path, cache: Path, policy: Path) -> None:
 
 if __name__ == "__main__":
     main(*map(Path, sys.argv[1:]))
+    leave()
