@@ -35,7 +35,7 @@ SHOWN = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Learning to call the right tool, over seeds")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "agent")
     parser.add_argument("--held-out", type=int, default=400, help="questions")
     parser.add_argument("--write", action="store_true", help="run nothing, only write the results")

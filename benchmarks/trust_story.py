@@ -65,7 +65,7 @@ class Sizes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Trust by text, tool and soft tokens, over seeds")
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "trust")
     parser.add_argument("--write", action="store_true", help="run nothing, only write the results")
     asked = parser.parse_args(arguments)
