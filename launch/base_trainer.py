@@ -246,6 +246,10 @@ class BaseTrainer(transformers.Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing: random numbers are seeded anew at every step from (seed, step, rank)."""
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if not self.control.should_training_stop:  # the evaluation that a resumed fit begins with may end it
+            super()._run_epoch(*args, **kwargs)
+
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(*args, **kwargs)
         runtime.check_obtained(self.options, self)

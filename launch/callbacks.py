@@ -122,18 +122,29 @@ class Schedule(TrainerCallback):
     def __init__(self, options: TrainOptions, evaluates: bool, wants_stop: Callable[[], bool]) -> None:
         self.options, self.evaluates, self.wants_stop = options, evaluates, wants_stop
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A fit that was stopped at an evaluation step makes that evaluation first."""
+        step = state.global_step
+        made = any(row.get("step") == step and "eval_loss" in row for row in state.log_history)
+        args.eval_on_start = step > 0 and self._evaluates_at(state) and not made
+
+    def _evaluates_at(self, state: TrainerState) -> bool:
+        every, step = self.options.eval_steps, state.global_step
+        return self.evaluates and bool(step >= state.max_steps or (every and step % every == 0))
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         last = state.global_step >= state.max_steps
         control.should_log = control.should_log or last
-        every = self.options.eval_steps
-        control.should_evaluate = self.evaluates and bool(last or (every and state.global_step % every == 0))
+        control.should_evaluate = self._evaluates_at(state)
         # The last step is saved as the final folder.
         control.should_save = not last and state.global_step % self.options.save_steps == 0
         if self.wants_stop() and not last:
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
+            control.should_evaluate = False  # it might take longer than the launcher waits; see `on_train_begin`
         return control
 
 

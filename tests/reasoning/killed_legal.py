@@ -1,4 +1,4 @@
-"""A fit steered by held-out terms that ends itself with SIGKILL at a chosen instant, in forked children of one process.
+"""A fit steered by held-out terms that ends itself at a chosen instant, in forked children of one process.
 
 ``python -m tests.reasoning.killed_legal FOLDER`` imports the trainer once, forks for every case children that fit in
 FOLDER/CASE until one ends by itself, and prints ``{"case": [exit codes]}``.
@@ -24,16 +24,20 @@ CASES: dict[str, list[int]] = {
     "at the evaluation that ends the fit": [-1],
 }
 """Steps at whose beginning successive runs die; -1: when the fit has been told to stop."""
+STOPPED = "stopped in every step"
+"""A further case, of SIGTERM: each run makes one step, and leaves its evaluation to the next."""
 PATIENCE, STOP_AFTER = 1, 5
 
 
 class Die(transformers.TrainerCallback):
-    """SIGKILL at the beginning of a step, or (-1) as soon as an evaluation has ended the fit."""
+    """SIGKILL at the beginning of a step, or (-1) as soon as an evaluation has ended the fit; SIGTERM in any step."""
 
-    def __init__(self, at: int | None) -> None:
+    def __init__(self, at: int | str | None) -> None:
         self.at = at
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.at == STOPPED:
+            os.kill(os.getpid(), signal.SIGTERM)
         if state.global_step == self.at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -42,7 +46,7 @@ class Die(transformers.TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fit_legal(folder: Path, die: int | None) -> None:
+def fit_legal(folder: Path, die: int | str | None) -> None:
     """Two cases to learn and to be measured on; RMSE seldom moves, so that rates are halved and the fit ends early."""
     from launch.options import TrainOptions
     from launch.rendering import Renderer
@@ -80,6 +84,9 @@ def main(folder: Path) -> None:
         case: [in_child(partial(fit_legal, folder / case.replace(" ", "_"), die)) for die in (*dies, None)]
         for case, dies in CASES.items()
     }
+    ended[STOPPED] = codes = []
+    while 0 not in codes and len(codes) < 60:
+        codes.append(in_child(partial(fit_legal, folder / STOPPED.replace(" ", "_"), STOPPED)))
     print(json.dumps(ended))
 
 

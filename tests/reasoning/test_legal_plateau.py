@@ -132,15 +132,17 @@ def test_a_plateau_halves_all_rates_under_their_schedule(tmp_path: Path) -> None
 
 
 def test_a_killed_fit_halves_and_stops_where_it_would_have(tmp_path: Path) -> None:
-    """SIGKILL before and after a halving, and when the fit had just been ended: rates, errors, end and weights chosen
-    are those of a fit that nobody touched.
+    """SIGKILL before and after a halving, and when the fit had just been ended; SIGTERM in every step: rates, errors,
+    end and weights chosen are those of a fit that nobody touched.
     """
     done = launched(["tests.reasoning.killed_legal", str(tmp_path)])
     assert done.returncode == 0, done.stderr
     codes = json.loads(done.stdout.splitlines()[-1])
+    stops = codes.pop(killed_legal.STOPPED)
     assert codes == {case: [-9] * len(dies) + [0] for case, dies in killed_legal.CASES.items()}
     whole = told(tmp_path / "never")
-    assert all(told(tmp_path / case.replace(" ", "_")) == whole for case in killed_legal.CASES)
+    assert all(told(tmp_path / case.replace(" ", "_")) == whole for case in (*killed_legal.CASES, killed_legal.STOPPED))
+    assert stops == [1] * whole[0] + [0]
     steps, rates, errors, _, _ = whole
     assert steps < 40 and without_gain(errors) == killed_legal.STOP_AFTER
     cut = halvings(errors[:-1], killed_legal.PATIENCE)
