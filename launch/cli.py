@@ -91,6 +91,10 @@ def _run(arguments: argparse.Namespace) -> int:
         result = loaded.recipe.main(loaded.config)
     except ConfigError as error:
         raise loaded.locate(error) from error
+    except ArbiterError as error:
+        if error.exit_code > 128:  # `Interrupted`: every rank raises it, at the same step
+            leave()
+        raise
     if os.environ.get("RANK", "0") == "0":
         from launch.report import build
         from launch.runfolder import RunFolder

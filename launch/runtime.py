@@ -102,7 +102,7 @@ def broadcast(item: Any) -> Any:
 
 
 def leave() -> None:
-    """End the process group: the last act of a program whose work went well.
+    """End the process group: the last act of a program whose work went well, or was stopped on every rank.
 
     A thread of gloo lets go of a collective's tensors after the collective has returned, and needs Python for it. If
     Python is ending by then, the process aborts ("terminate called without an active exception", signal 6; PyTorch

@@ -42,12 +42,15 @@ def test_a_run_folder_holds_a_config_that_runs_again(job, tmp_path):
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 6
 
 
-def test_a_run_that_went_well_ends_its_process_group(job, tmp_path):
-    """Left to the interpreter's end, gloo's threads may abort it; after a failure ranks wait for each other."""
+@pytest.mark.parametrize(
+    ("override", "code", "left"), [("train.epochs=1", 0, True), ("fail=stop", 143, True), ("fail=data", 1, False)]
+)
+def test_a_run_that_is_over_on_every_rank_ends_its_process_group(job, tmp_path, override, code, left):
+    """Left to the interpreter's end, gloo's threads may abort it; after a failure ranks would wait for each other."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        assert main(["run", str(job), "train.epochs=no"]) != 0 and dist.is_initialized()
-        assert main(["run", str(job)]) == 0 and not dist.is_initialized()
+        assert main(["run", str(job), override]) == code
+        assert dist.is_initialized() is not left
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

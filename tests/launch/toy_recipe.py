@@ -51,7 +51,7 @@ class Config:
     train: TrainOptions = field(default_factory=TrainOptions)
     run: RunOptions = field(default_factory=RunOptions)
     warm: Inner = field(default_factory=lambda: Inner(part=Part(weight=7.0)))
-    fail: Literal["", "data", "field", "interrupt", "full"] = ""
+    fail: Literal["", "data", "field", "interrupt", "stop", "full"] = ""
 
     def __post_init__(self) -> None:
         if self.train.quantization == "4bit" and self.train.lora is None:
@@ -66,6 +66,10 @@ def main(config: Config) -> Result:
         raise ConfigError("too long for this model", field="train.batch_size")
     if config.fail == "interrupt":
         raise KeyboardInterrupt
+    if config.fail == "stop":
+        from launch.trainer import Interrupted
+
+        raise Interrupted("toy was stopped at step 2", 15)
     if config.fail == "full":
         raise OSError(28, "No space left on device", "metrics.jsonl")
     run = RunFolder(config.run.folder).open(resolve(config), config.run.seed)
