@@ -14,19 +14,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from launch.errors import ArbiterError
 from launch.options import TrainOptions
 from launch.runfolder import RunFolder
 
 _NAMES = {"learning_rate": "lr"}
-
-
-class Interrupted(ArbiterError):  # noqa: N818 (a wish granted, not a fault)
-    """Ctrl-C or SIGTERM came; the run can go on from the checkpoint that was written."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
 
 
 class StopSignals:

@@ -20,7 +20,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from launch import __version__, config
-from launch.errors import ArbiterError, ConfigError
+from launch.errors import ArbiterError, ConfigError, Interrupted
 
 _DESCRIPTION = "Train language models that judge well, and align others with them."
 _EXAMPLES = """\
@@ -91,9 +91,8 @@ def _run(arguments: argparse.Namespace) -> int:
         result = loaded.recipe.main(loaded.config)
     except ConfigError as error:
         raise loaded.locate(error) from error
-    except ArbiterError as error:
-        if error.exit_code > 128:  # `Interrupted`: every rank raises it, at the same step
-            leave()
+    except Interrupted:
+        leave()
         raise
     if os.environ.get("RANK", "0") == "0":
         from launch.report import build

@@ -44,3 +44,14 @@ class CheckpointError(ArbiterError):
 
 class LaunchError(ArbiterError):
     """The processes, sharding or precision obtained are not those asked for."""
+
+
+class Interrupted(ArbiterError):  # noqa: N818 (a wish granted, not a fault)
+    """Ctrl-C or SIGTERM came; the run can go on from the checkpoint that was written.
+
+    Every rank raises it, at the same step.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

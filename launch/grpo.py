@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@cache
 def trl_grpo_trainer() -> type:
     """TRL's own trainer class; the import takes seconds.
 

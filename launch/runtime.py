@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,6 @@ def leave() -> None:
     a collective under way this would wait for ranks that wait for this one.
     """
     if _group_exists():
-        import time
-
         import torch.distributed as dist
 
         time.sleep(_LETTING_GO)  # and not after the end of the group, which waits for its threads and may keep Python

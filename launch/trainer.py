@@ -25,10 +25,10 @@ from transformers import TrainingArguments
 
 from launch import checkpoint, runtime, sharding
 from launch.base_trainer import BaseTrainer
-from launch.callbacks import Interrupted, StopSignals
+from launch.callbacks import StopSignals
 from launch.contracts import Objective
 from launch.counters import record_fit
-from launch.errors import CheckpointError, ConfigError, DataError, LaunchError
+from launch.errors import CheckpointError, ConfigError, DataError, Interrupted, LaunchError
 from launch.loop import ObjectiveModule, Trainer
 from launch.models import apply_lora
 from launch.options import FREE_OPTIONS, TrainOptions

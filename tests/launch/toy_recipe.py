@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from launch.config import resolve
 from launch.contracts import Result
-from launch.errors import ConfigError, DataError
+from launch.errors import ConfigError, DataError, Interrupted
 from launch.options import LoraOptions, RunOptions, TrainOptions
 from launch.runfolder import RunFolder
 
@@ -67,8 +67,6 @@ def main(config: Config) -> Result:
     if config.fail == "interrupt":
         raise KeyboardInterrupt
     if config.fail == "stop":
-        from launch.trainer import Interrupted
-
         raise Interrupted("toy was stopped at step 2", 15)
     if config.fail == "full":
         raise OSError(28, "No space left on device", "metrics.jsonl")
